@@ -1,0 +1,1 @@
+"""The command line: one console script, each command imported only when it is asked for."""

@@ -1,0 +1,438 @@
+"""The configuration of a server: zoo.cfg, system properties and flags in; one typed ServerConfig out.
+
+Knows Java's rules for defaults, clamps and refusals, and the files that zoo.cfg names. Must not know what any room
+does with a value. Sources: QuorumPeerConfig, ServerConfig, ZooKeeperServer, AuthenticationHelper (3.9.5).
+Invariants: a refusal is a ConfigError of one line that names the key and where it stands; values of keys that may be
+secret are never part of a message; nothing is logged here, `warnings` is for the caller to log.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from coati.errors import ConfigError
+from coati.server.configkeys import (
+    DEFAULT_METRICS_PROVIDER,
+    PROPERTIES,
+    ZOO_KEYS,
+    Key,
+    find_unused,
+    is_ensemble_key,
+    strict_long,
+)
+from coati.server.members import Member, parse_member
+from coati.server.properties import MAX_FILE_BYTES, parse_properties
+
+DEFAULT_PORT: Final = 2181
+DEFAULT_DATA_DIR: Final = "coati-data"
+# What `coati serve` without a file runs on: only this machine reaches it.
+EMBEDDED: Final = {
+    "clientPort": str(DEFAULT_PORT),
+    "clientPortAddress": "127.0.0.1",
+    "dataDir": DEFAULT_DATA_DIR,
+    "tickTime": "2000",
+}
+MIN_SNAP_RETAIN_COUNT: Final = 3
+MIN_SNAP_COUNT: Final = 2
+MIN_BUFFER_EXTRA_BYTES: Final = 1024
+MAX_PORT: Final = 65535
+SHOWN_VALUE_CHARS: Final = 60
+SHOWN_PATH_CHARS: Final = 400
+SHOWN_KEYS: Final = 20
+_INT_MAX: Final = 2**31 - 1
+# MessageDigest's names, which Java takes in any case, and hashlib's.
+_HASHES: Final = {
+    "MD5": "md5",
+    "SHA": "sha1",
+    "SHA1": "sha1",
+    "SHA-1": "sha1",
+    "SHA-224": "sha224",
+    "SHA-256": "sha256",
+    "SHA-384": "sha384",
+    "SHA-512": "sha512",
+    "SHA3-224": "sha3_224",
+    "SHA3-256": "sha3_256",
+    "SHA3-384": "sha3_384",
+    "SHA3-512": "sha3_512",
+}
+_COMPRESSIONS: Final = ("", "gz", "snappy")
+
+
+class Entry:
+    """A value and where it comes from: `zoo.cfg line 3`, `--port`."""
+
+    __slots__ = ("value", "where")
+
+    def __init__(self, value: str, where: str) -> None:
+        self.value = value
+        self.where = where
+
+
+@dataclass(slots=True)
+class ServerConfig:
+    """Everything a standalone server can be told. Units are in the names; defaults are Java's."""
+
+    data_dir: str = ""
+    data_log_dir: str = ""
+    client_port: int = -1
+    client_address: str = ""  # empty: every address
+    secure_client_port: int = -1
+    secure_client_address: str = ""
+    listen_backlog: int = -1
+    tick_time_ms: int = 3000
+    max_client_cnxns: int = 60
+    max_cnxns: int = 0
+    min_session_timeout_ms: int = -1
+    max_session_timeout_ms: int = -1
+    sessionless_timeout_ms: int = 10_000
+    client_tcp_keepalive: bool = False
+    snap_retain_count: int = MIN_SNAP_RETAIN_COUNT
+    purge_interval_h: int = 0
+    # Ensembles: read and checked as Java does, of no effect on a standalone server.
+    standalone_enabled: bool = True
+    reconfig_enabled: bool = False
+    dynamic_config_file: str = ""
+    init_limit: int = 0
+    sync_limit: int = 0
+    election_alg: int = 3
+    peer_type: str = "participant"
+    quorum_sasl: bool = False
+    quorum_learner_sasl: bool = False
+    quorum_server_sasl: bool = False
+    metrics_provider: str = DEFAULT_METRICS_PROVIDER
+    # Requests.
+    max_buffer_bytes: int = 0xFFFFF
+    max_buffer_extra_bytes: int = -1
+    global_outstanding_limit: int = 1000
+    enforce_quota: bool = False
+    skip_acl: bool = False
+    extended_types: bool = False
+    emulate_353_ttl: bool = False
+    close_session_txn: bool = True
+    container_check_interval_ms: int = 60_000
+    container_max_per_minute: int = 10_000
+    container_max_never_used_ms: int = 0
+    # Storage.
+    pre_alloc_kb: int = 65536
+    snap_count: int = 100_000
+    snap_size_limit_kb: int = 4_194_304
+    txn_log_size_limit_kb: int = -1
+    force_sync: bool = True
+    fsync_warning_ms: int = 1000
+    snapshot_compression: str = ""
+    snapshot_trust_empty: bool = False
+    data_dir_autocreate: bool = True
+    db_autocreate: bool = True
+    digest_enabled: bool = True
+    serialize_last_processed_zxid: bool = True
+    # Operations and security.
+    four_letter_whitelist: str = ""
+    read_only_mode: bool = False
+    super_digest: str = field(default="", repr=False)
+    digest_algorithm: str = "SHA1"  # Java's name; see `hash_name`
+    digest_auth_enabled: bool = True
+    enforce_auth: bool = False
+    enforce_auth_schemes: str = ""
+    require_sasl: bool = False
+    # What the operator should read once, in order.
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def auth_schemes(self) -> tuple[str, ...]:
+        """The schemes of which a client must have proven one before anything else; empty when none is demanded."""
+        if not self.enforce_auth:
+            return ()
+        return tuple(scheme.strip() for scheme in self.enforce_auth_schemes.split(",") if scheme.strip())
+
+    @property
+    def hash_name(self) -> str:
+        """The digest algorithm as hashlib calls it."""
+        return _HASHES[self.digest_algorithm.upper()]
+
+
+def load_config(
+    path: str | None, *, overrides: Mapping[str, Entry] | None = None, properties: Mapping[str, Entry] | None = None
+) -> ServerConfig:
+    """The configuration from a zoo.cfg (None: the embedded defaults), with flags over it.
+
+    `overrides` are keys of zoo.cfg; `properties` are Java system properties, which a key of the file beats as in Java.
+    Raises ConfigError.
+    """
+    if path is None:
+        entries = {name: Entry(value, "the built-in defaults") for name, value in EMBEDDED.items()}
+    else:
+        entries = read_entries(path)
+    entries.update(overrides or {})
+    return build_config(entries, dict(properties or {}))
+
+
+def read_entries(path: str) -> dict[str, Entry]:
+    """The keys of a properties file. Raises ConfigError when it cannot be read or is malformed."""
+    name = shown(path, SHOWN_PATH_CHARS)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{name} is not a file")
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise ConfigError(f"cannot read {name}: {reason}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{name} is larger than {MAX_FILE_BYTES} bytes, so it is not a configuration")
+    try:
+        found = parse_properties(data)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return {key: Entry(item.value, f"{name} line {item.line}") for key, item in found.items()}
+
+
+def build_config(entries: dict[str, Entry], properties: dict[str, Entry]) -> ServerConfig:
+    """ServerConfig from keys of zoo.cfg and system properties. Raises ConfigError."""
+    config = ServerConfig()
+    known = {key.name: key for key in ZOO_KEYS}
+    for name, entry in entries.items():
+        if name in known:
+            _set_strictly(config, known[name], entry)
+        elif not _is_parser_key(name):
+            # QuorumPeerConfig: every key the parser does not know becomes a system property.
+            properties[f"zookeeper.{name}"] = entry
+    _set_properties(config, properties)
+    _settle_members(config, entries)
+    _settle_addresses(config)
+    _settle_times(config)
+    _settle_storage(config)
+    _settle_security(config)
+    _warn_unused(config, entries, properties)
+    return config
+
+
+def shown(text: str, limit: int = SHOWN_VALUE_CHARS) -> str:
+    """Text fit for a message: one line, no control characters, of bounded length."""
+    safe = text.encode("unicode_escape").decode("ascii")
+    return safe if len(safe) <= limit else safe[: limit - 3] + "..."
+
+
+def _is_parser_key(name: str) -> bool:
+    """Keys that QuorumPeerConfig reads itself though they set nothing here."""
+    return is_ensemble_key(name) or name.startswith(("metricsProvider.", "jvm.pause."))
+
+
+def _set_strictly(config: ServerConfig, key: Key, entry: Entry) -> None:
+    try:
+        setattr(config, key.field, key.read(entry.value))
+    except ValueError as error:
+        raise ConfigError(f'{entry.where}: {key.name}: "{shown(entry.value)}" is {error}') from None
+
+
+def _set_properties(config: ServerConfig, properties: Mapping[str, Entry]) -> None:
+    for key in PROPERTIES:
+        entry = properties.get(key.name)
+        if entry is None:
+            continue
+        try:
+            setattr(config, key.field, key.read(entry.value))
+        except ValueError as error:
+            # Integer.getInteger falls back to the default without a word; an operator wants to know.
+            config.warnings.append(
+                f'{entry.where}: {key.name}: "{shown(entry.value)}" is {error}; the default '
+                f"{getattr(config, key.field)} is used, as Java does"
+            )
+
+
+def _settle_members(config: ServerConfig, entries: Mapping[str, Entry]) -> None:
+    """Refuses ensembles, runs a list of one server standalone. Source: QuorumPeerConfig.parseDynamicConfig."""
+    if config.dynamic_config_file:
+        for name, entry in entries.items():
+            if name.startswith(("server.", "group", "weight")):
+                raise ConfigError(f"{entry.where}: {name} must be in a separate dynamic config file")
+        entries = read_entries(config.dynamic_config_file)
+        for name, entry in entries.items():
+            if name == "version":
+                raise ConfigError(f"{entry.where}: dynamic file shouldn't have version inside")
+            if not name.startswith(("server.", "group", "weight")):
+                raise ConfigError(f"{entry.where}: unrecognised parameter: {shown(name)}")
+    members: list[Member] = []
+    for name, entry in entries.items():
+        if name.startswith("server."):
+            try:
+                members.append(parse_member(name, entry.value))
+            except ConfigError as error:
+                raise ConfigError(f"{entry.where}: {shown(name)}: {error}") from None
+    _refuse_ensembles(config, members)
+    sid = _read_myid(config)
+    for member in members:
+        if member.sid == sid and member.client_port >= 0:
+            _take_client_port(config, member)
+
+
+def _refuse_ensembles(config: ServerConfig, members: list[Member]) -> None:
+    voters = sum(not member.is_observer for member in members)
+    if voters == 0:
+        if not config.standalone_enabled:
+            raise ConfigError("standaloneEnabled=false needs at least one participant in the server list")
+        if members:
+            raise ConfigError("server.N: observers without participants are an invalid configuration")
+    elif voters == 1 and config.standalone_enabled:
+        if len(members) > 1:
+            raise ConfigError("server.N: observers without a quorum are an invalid configuration")
+        # HBase writes such a line; QuorumPeerMain then starts a standalone server.
+        config.warnings.append("server.N: only one server specified; it is ignored and the server runs standalone")
+    else:
+        raise ConfigError(
+            f"server.N: a list of {len(members)}, but ensembles come later; this version runs one standalone server"
+        )
+
+
+def _read_myid(config: ServerConfig) -> int:
+    """The number in dataDir/myid, or -1. Java refuses a file that holds none even where nobody needs it."""
+    if not config.data_dir or "\0" in config.data_dir:
+        return -1
+    path = os.path.join(config.data_dir, "myid")
+    if not os.path.isfile(path):
+        return -1
+    try:
+        with open(path, "rb") as file:
+            lines = file.read(SHOWN_VALUE_CHARS).splitlines()
+    except OSError as error:
+        raise ConfigError(f"cannot read {shown(path, SHOWN_PATH_CHARS)}: {error.strerror}") from None
+    text = lines[0].decode("latin-1") if lines else ""
+    try:
+        return strict_long(text)
+    except ValueError as error:
+        raise ConfigError(f'{shown(path, SHOWN_PATH_CHARS)}: serverid "{shown(text)}" is {error}') from None
+
+
+def _take_client_port(config: ServerConfig, member: Member) -> None:
+    """The client port of the server list goes before the static one, which must not contradict it."""
+    if config.client_port >= 0 and (
+        config.client_port != member.client_port or config.client_address not in ("", member.client_address)
+    ):
+        raise ConfigError(f"clientPort: server.{member.sid} names another client address than the static keys")
+    config.client_port = member.client_port
+    config.client_address = member.client_address
+
+
+def _settle_addresses(config: ServerConfig) -> None:
+    for key, address, port in (
+        ("clientPort", config.client_address, config.client_port),
+        ("secureClientPort", config.secure_client_address, config.secure_client_port),
+    ):
+        if address and port == -1:
+            raise ConfigError(f"{key}Address is set but {key} is not set")
+        if not -1 <= port <= MAX_PORT:
+            raise ConfigError(f"{key}: {port} is not between 0 and {MAX_PORT}")
+    if config.client_port == -1 and config.secure_client_port != -1:
+        raise ConfigError("secureClientPort: TLS comes later; set clientPort")
+    if config.client_port == -1:
+        raise ConfigError("clientPort is not set")
+
+
+def _settle_times(config: ServerConfig) -> None:
+    if config.tick_time_ms == 0:
+        raise ConfigError("tickTime is not set")
+    # Java's int overflows here and ends in the same refusal, with a less clear message.
+    if config.tick_time_ms < 0 or config.tick_time_ms * 20 > _INT_MAX:
+        raise ConfigError(f"tickTime: {config.tick_time_ms} is not between 1 and {_INT_MAX // 20}")
+    if config.min_session_timeout_ms == -1:
+        config.min_session_timeout_ms = config.tick_time_ms * 2
+    if config.max_session_timeout_ms == -1:
+        config.max_session_timeout_ms = config.tick_time_ms * 20
+    if config.min_session_timeout_ms > config.max_session_timeout_ms:
+        raise ConfigError("minSessionTimeout must not be larger than maxSessionTimeout")
+    _replace_unless_positive(config, "sessionless_timeout_ms", "nio.sessionlessCnxnTimeout")
+    _replace_unless_positive(config, "container_check_interval_ms", "znode.container.checkIntervalMs")
+    _replace_unless_positive(config, "container_max_per_minute", "znode.container.maxPerMinute")
+    if config.election_alg != 3:
+        raise ConfigError("electionAlg: only 3 is supported")
+    if config.peer_type.lower() not in ("participant", "observer"):
+        raise ConfigError(f'peerType: unrecognised peertype "{shown(config.peer_type)}"')
+    if config.peer_type.lower() == "observer":
+        config.warnings.append("peerType: observer is ignored, the server runs standalone")
+
+
+def _replace_unless_positive(config: ServerConfig, name: str, key: str) -> None:
+    """Java divides by these, or dies in a timer thread; here the default takes the place of such a value."""
+    value = getattr(config, name)
+    if value <= 0:
+        default = getattr(ServerConfig(), name)
+        setattr(config, name, default)
+        config.warnings.append(f"{key}: {value} is not positive; the default {default} is used")
+
+
+def _settle_storage(config: ServerConfig) -> None:
+    if not config.data_dir:
+        raise ConfigError("dataDir is not set")
+    config.data_log_dir = config.data_log_dir or config.data_dir
+    for key, path in (("dataDir", config.data_dir), ("dataLogDir", config.data_log_dir)):
+        if "\0" in path:
+            raise ConfigError(f"{key}: a path cannot contain a zero byte")
+    if config.snap_retain_count < MIN_SNAP_RETAIN_COUNT:
+        config.warnings.append(
+            f"autopurge.snapRetainCount: {config.snap_retain_count} is invalid; {MIN_SNAP_RETAIN_COUNT} is used"
+        )
+        config.snap_retain_count = MIN_SNAP_RETAIN_COUNT
+    if config.snap_count < MIN_SNAP_COUNT:
+        config.warnings.append(f"snapCount: {config.snap_count} is too small; {MIN_SNAP_COUNT} is used")
+        config.snap_count = MIN_SNAP_COUNT
+    if config.max_buffer_extra_bytes == -1:
+        config.max_buffer_extra_bytes = config.max_buffer_bytes
+    # BinaryInputArchive: a floor for the slack, and none of the sum beyond an int.
+    config.max_buffer_extra_bytes = max(config.max_buffer_extra_bytes, MIN_BUFFER_EXTRA_BYTES)
+    config.max_buffer_extra_bytes = min(config.max_buffer_extra_bytes, _INT_MAX - max(config.max_buffer_bytes, 0))
+    method = config.snapshot_compression.lower()
+    if method not in _COMPRESSIONS:
+        config.warnings.append(f'snapshot.compression.method: "{shown(method)}" is unknown, so snapshots stay plain')
+        method = ""
+    config.snapshot_compression = method
+
+
+def _settle_security(config: ServerConfig) -> None:
+    """Refuses what would leave a door open that the operator believes closed."""
+    if config.quorum_server_sasl and not config.quorum_sasl:
+        raise ConfigError("quorum.auth.enableSasl is disabled, so cannot enable quorum.auth.serverRequireSasl")
+    if config.quorum_learner_sasl and not config.quorum_sasl:
+        raise ConfigError("quorum.auth.enableSasl is disabled, so cannot enable quorum.auth.learnerRequireSasl")
+    if config.quorum_server_sasl and not config.quorum_learner_sasl:
+        raise ConfigError("quorum.auth.learnerRequireSasl is disabled, so cannot enable quorum.auth.serverRequireSasl")
+    if config.digest_algorithm.upper() not in _HASHES:
+        name = shown(config.digest_algorithm)
+        raise ConfigError(f'DigestAuthenticationProvider.digestAlg: "{name}" is none of {", ".join(_HASHES)}')
+    if config.require_sasl:
+        raise ConfigError("sessionRequireClientSASLAuth: SASL comes later, and no client could authenticate")
+    if not config.enforce_auth:
+        return
+    if not config.auth_schemes:
+        raise ConfigError("enforce.auth.enabled is true, so enforce.auth.schemes must be configured")
+    available = ("ip", "digest") if config.digest_auth_enabled else ("ip",)
+    for scheme in config.auth_schemes:
+        if scheme not in available:
+            raise ConfigError(f"enforce.auth.schemes: authentication scheme {shown(scheme)} is not available")
+
+
+def _warn_unused(config: ServerConfig, entries: Mapping[str, Entry], properties: Mapping[str, Entry]) -> None:
+    """One warning that names every key without effect and why; values are not shown, they may be secrets."""
+    read_here = {key.name for key in ZOO_KEYS if find_unused(key.name) is None} | {key.name for key in PROPERTIES}
+    reasons: dict[str, list[str]] = {}
+    for name, value in _names_given(entries, properties):
+        row = find_unused(name)
+        if name in read_here or is_ensemble_key(name) or (row is not None and value in row.harmless):
+            continue
+        reason = "unknown" if row is None else row.reason
+        reasons.setdefault(reason, []).append(shown(name.removeprefix("zookeeper.")))
+    if reasons:
+        parts = [f"{_join_names(names)} ({reason})" for reason, names in reasons.items()]
+        config.warnings.append(f"keys without effect: {'; '.join(parts)}")
+
+
+def _names_given(entries: Mapping[str, Entry], properties: Mapping[str, Entry]) -> list[tuple[str, str]]:
+    given = [(name, entry.value) for name, entry in entries.items() if f"zookeeper.{name}" not in properties]
+    return given + [(name, entry.value) for name, entry in properties.items()]
+
+
+def _join_names(names: list[str]) -> str:
+    more = len(names) - SHOWN_KEYS
+    return ", ".join(names[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,247 @@
+"""The driver: turns what the shells report into steps of the replica, and its outbox into disk and network work.
+
+Callbacks only post; `turn` keeps its own pace. A turn steps every waiting event, appends what is to be logged, starts
+one sync if none runs, and sends each connection its replies in one piece. Group commit falls out: a sync covers all
+that was appended since the one before. Knows no asyncio: `post` is whatever runs a callable soon on this thread.
+
+Invariant: at most one sync and one snapshot are under way; after a failed write nothing is acknowledged any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from coati.core.export import Export
+from coati.seams import Clock
+from coati.server.pipeline import Conn
+from coati.server.replica import Replica
+from coati.storage.store import SnapshotWriter, Store
+
+logger = logging.getLogger("coati.server.driver")
+
+# Znodes encoded into a snapshot between two looks at the clock, and the time in ms that one turn gives to it. What
+# the p99 of reads meanwhile is made of.
+SLICE_NODES: Final = 200
+SLICE_MS: Final = 2
+
+
+class Driver:
+    """Runs one replica on one store. All methods belong to one thread, the event loop's.
+
+    `post` runs a callable soon on that thread; `on_fatal` is told the one reason why the server must end.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        store: Store,
+        clock: Clock,
+        *,
+        post: Callable[[Callable[[], None]], object],
+        on_fatal: Callable[[BaseException], None],
+        purge_after_snapshot: bool = False,
+    ) -> None:
+        self.replica = replica
+        self._store = store
+        self._clock = clock
+        self._post = post
+        self._on_fatal = on_fatal
+        self._purge_after_snapshot = purge_after_snapshot
+        self._inbox: list[tuple[Conn, bytes]] = []
+        self._is_posted = False
+        self._is_syncing = False
+        self._is_dead = False
+        self._export: Export | None = None
+        self._writer: SnapshotWriter | None = None
+        self._is_slice_posted = False
+        self._paused: list[Conn] = []
+        self.last_snapshot_zxid = 0
+
+    # What the shells report.
+
+    def connected(self, conn: Conn) -> None:
+        """A client has connected."""
+        self.replica.on_connected(conn)
+
+    def received(self, conn: Conn, data: bytes) -> None:
+        """Bytes of a client have come; they are looked at in the next turn."""
+        self._inbox.append((conn, data))
+        if not self._is_posted:
+            self._is_posted = True
+            self._post(self.turn)
+
+    def closed(self, conn: Conn) -> None:
+        """The client's connection is gone; its session lives on until it expires."""
+        self.replica.on_closed(conn)
+
+    def tick(self) -> None:
+        """Time has passed: sessions expire, containers are reaped, a snapshot may be due."""
+        self._begin_turn()
+        self.replica.on_tick()
+        self._finish_turn()
+
+    def wake(self) -> None:
+        """Asks for a turn, after something outside a turn has changed the replica's outbox."""
+        if not self._is_posted:
+            self._is_posted = True
+            self._post(self.turn)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is waiting for the disk."""
+        return not self._is_syncing and not self._inbox
+
+    # The turn.
+
+    def turn(self) -> None:
+        """Steps what waits, then lets the outbox act."""
+        self._is_posted = False
+        self._begin_turn()
+        inbox = self._inbox
+        self._inbox = []
+        on_received = self.replica.on_received
+        for conn, data in inbox:
+            on_received(conn, data)
+        self._finish_turn()
+
+    def _begin_turn(self) -> None:
+        self.replica.begin_turn(self._clock.monotonic_ms(), self._clock.wall_ms())
+
+    def _finish_turn(self) -> None:
+        if self._is_dead:
+            return
+        replica = self.replica
+        log = replica.solo.take_log()
+        if log:
+            self._append(log)
+        if replica.dirty:
+            self._flush()
+        if replica.closes:
+            for conn in replica.take_closes():
+                conn.link.close()
+        if replica.snapshot_is_due and self._export is None:
+            self._begin_snapshot()
+
+    def _append(self, log: list[bytes]) -> None:
+        zxid = self.replica.solo.proposed_zxid - len(log)
+        append = self._store.append
+        try:
+            for payload in log:
+                zxid += 1
+                append(zxid, payload)
+        except Exception as error:
+            self._die(error)
+            return
+        self._sync()
+
+    def _sync(self) -> None:
+        if self._is_syncing:
+            return
+        self._is_syncing = True
+        zxid = self.replica.solo.proposed_zxid
+        self._store.sync(lambda error: self._on_synced(zxid, error))
+
+    def _on_synced(self, zxid: int, error: BaseException | None) -> None:
+        self._is_syncing = False
+        if error is not None:
+            self._die(error)
+        if self._is_dead:
+            return
+        self._begin_turn()
+        self.replica.on_synced(zxid)
+        self._resume_paused()
+        if self.replica.solo.proposed_zxid > zxid:
+            self._sync()
+        self._finish_turn()
+
+    def _flush(self) -> None:
+        replica = self.replica
+        limit = replica.outstanding_limit
+        is_full = len(replica.proposals) > limit
+        for conn in replica.take_dirty():
+            out = conn.out
+            conn.is_dirty = False
+            if is_full and conn.outstanding and not conn.is_paused:
+                conn.is_paused = True
+                conn.link.pause()
+                self._paused.append(conn)
+            if out and not conn.is_closed:
+                conn.link.send(b"".join(out))
+            out.clear()
+            if conn.flush_then_close:
+                conn.link.close()
+
+    def _resume_paused(self) -> None:
+        if self._paused and len(self.replica.proposals) <= self.replica.outstanding_limit // 2:
+            for conn in self._paused:
+                conn.is_paused = False
+                if not conn.is_closed:
+                    conn.link.resume()
+            self._paused.clear()
+
+    def _die(self, error: BaseException) -> None:
+        """Nothing is sent any more: a reply could promise what the disk has not kept."""
+        if not self._is_dead:
+            self._is_dead = True
+            self._on_fatal(error)
+
+    # Snapshots, in slices between turns.
+
+    def _begin_snapshot(self) -> None:
+        replica = self.replica
+        replica.on_snapshot_begun()
+        export = Export(replica.tree, replica.sessions.timeouts)
+        self._export = export
+        self._writer = self._store.begin_snapshot(export.zxid, export.sessions, export.acls)
+        self._post_slice()
+
+    def _post_slice(self) -> None:
+        if not self._is_slice_posted:
+            self._is_slice_posted = True
+            self._post(self._write_slice)
+
+    def _write_slice(self) -> None:
+        self._is_slice_posted = False
+        export, writer = self._export, self._writer
+        if export is None or writer is None or self._is_dead:
+            return
+        if writer.failed is not None:
+            self._end_snapshot(writer.failed)
+            return
+        until_ms = self._clock.monotonic_ms() + SLICE_MS
+        while writer.ready:
+            nodes = export.next_slice(SLICE_NODES)
+            if not nodes:
+                self._writer = None
+                writer.finish(export.digest, self._end_snapshot)
+                return
+            writer.add(nodes)
+            if self._clock.monotonic_ms() >= until_ms:
+                break
+        self._post_slice()
+
+    def _end_snapshot(self, error: BaseException | None) -> None:
+        export = self._export
+        assert export is not None, "only a snapshot that began can end"
+        self._export = None
+        self._writer = None
+        if error is not None:
+            # What the log holds is as durable as before; the next snapshot may succeed (ZOOKEEPER-3082).
+            logger.warning("snapshot failed zxid=%#x error=%s", export.zxid, error)
+            return
+        self.last_snapshot_zxid = export.zxid
+        logger.info("snapshot written zxid=%#x znodes=%d", export.zxid, export.node_count())
+        if self._purge_after_snapshot:
+            self.purge()
+
+    def purge(self) -> None:
+        """Removes old snapshots and logs, off the loop."""
+        self._store.purge(self._on_purged)
+
+    def _on_purged(self, names: list[str], error: BaseException | None) -> None:
+        if error is not None:
+            logger.warning("purge failed error=%s", error)
+        elif names:
+            logger.info("purged files=%d", len(names))

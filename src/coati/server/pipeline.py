@@ -1,0 +1,177 @@
+"""One client connection as the replica sees it, and the order of its requests.
+
+Writes of a session are proposed as they arrive, so that one fsync covers all of them; a read waits only behind the
+writes of its own connection that are not delivered yet. Since delivery follows zxids, replies leave in the order of
+the requests (W4), and a read sees every write before it (R3). Other sessions are never waited for.
+
+Knows requests as bytes and zxids; must not know the tree, sockets or files.
+Invariant: `waiting` is ordered by `after_zxid`, and holds nothing that is already delivered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from coati.core.sessions import Session
+from coati.wire.records import Id
+
+
+class ClientLink(Protocol):
+    """What the shell lends to a connection: the socket's verbs."""
+
+    def send(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+    def pause(self) -> None:
+        """Stop reading from the client."""
+
+    def resume(self) -> None: ...
+
+
+class Waiting:
+    """A request that has to wait until the txn `after_zxid` is delivered. Its bytes are `data[start:end]`."""
+
+
+    def __init__(self, after_zxid: int, data: bytes, start: int, end: int) -> None:
+        self.after_zxid = after_zxid
+        self.data = data
+        self.start = start
+        self.end = end
+
+
+class Conn:
+    """The state of one client connection.
+
+    `session_id` is 0 until the handshake; `auth` is replaced, never changed, so that a request keeps the list it came
+    with. `out` are the bytes to send in order; the driver joins them once a turn.
+    """
+
+    __slots__ = (
+        "address",
+        "auth",
+        "created_ms",
+        "flush_then_close",
+        "is_closed",
+        "is_dirty",
+        "is_done",
+        "is_paused",
+        "last_cxid",
+        "last_latency_ms",
+        "last_op",
+        "last_response_ms",
+        "last_write_zxid",
+        "last_zxid",
+        "latency_count",
+        "latency_max_ms",
+        "latency_min_ms",
+        "latency_total_ms",
+        "link",
+        "out",
+        "outstanding",
+        "need_bytes",
+        "received",
+        "rest",
+        "rest_bytes",
+        "sent",
+        "session",
+        "session_id",
+        "speaks_read_only",
+        "timeout_ms",
+        "waiting",
+    )
+
+    def __init__(self, link: ClientLink, address: tuple[str, int], now_ms: int) -> None:
+        self.link = link
+        self.address = address
+        self.created_ms = now_ms
+        self.session_id = 0
+        self.session: Session | None = None
+        self.timeout_ms = 0
+        self.speaks_read_only = True
+        self.auth: list[Id] = [Id("ip", address[0])]
+        self.out: list[bytes] = []
+        # The beginning of a frame that is not whole yet, in pieces, so that slow senders do not cost a copy a piece.
+        self.rest: list[bytes] = []
+        self.rest_bytes = 0
+        self.need_bytes = 0
+        self.is_dirty = False
+        self.is_closed = False
+        self.is_paused = False
+        # No further request is read: the session is closing, or the client broke the protocol.
+        self.is_done = False
+        self.flush_then_close = False
+        self.outstanding = 0
+        self.last_write_zxid = 0
+        self.waiting: deque[Waiting] = deque()
+        self.received = 0
+        self.sent = 0
+        self.last_op = "NA"
+        self.last_cxid = -1
+        self.last_zxid = 0
+        self.last_response_ms = 0
+        self.last_latency_ms = 0
+        self.reset_statistics()
+
+    def reset_statistics(self) -> None:
+        """What the four-letter word `crst` sets back."""
+        self.received = 0
+        self.sent = 0
+        self.latency_count = 0
+        self.latency_total_ms = 0
+        self.latency_min_ms = 0
+        self.latency_max_ms = 0
+
+    def on_latency(self, latency_ms: int) -> None:
+        """Counts one delivered write."""
+        if self.latency_count == 0 or latency_ms < self.latency_min_ms:
+            self.latency_min_ms = latency_ms
+        if latency_ms > self.latency_max_ms:
+            self.latency_max_ms = latency_ms
+        self.latency_count += 1
+        self.latency_total_ms += latency_ms
+        self.last_latency_ms = latency_ms
+
+    def add_identity(self, identity: Id) -> None:
+        """One more identity; requests already waiting keep the old list."""
+        if identity not in self.auth:
+            self.auth = [*self.auth, identity]
+
+    def keep_rest(self, rest: bytes, need_bytes: int) -> None:
+        """Keeps the beginning of a frame; nothing is parsed again before `need_bytes` are there."""
+        self.rest = [rest]
+        self.rest_bytes = len(rest)
+        self.need_bytes = need_bytes
+
+    def join_rest(self, data: bytes) -> bytes:
+        """The kept bytes with `data` behind them, or nothing as long as the frame is not whole."""
+        self.rest.append(data)
+        self.rest_bytes += len(data)
+        if self.rest_bytes < self.need_bytes:
+            return b""
+        joined = b"".join(self.rest)
+        self.rest = []
+        self.rest_bytes = 0
+        return joined
+
+    def on_proposed(self, zxid: int) -> None:
+        """A write of this connection is on its way."""
+        self.outstanding += 1
+        self.last_write_zxid = zxid
+
+    def defer(self, data: bytes, start: int, end: int) -> None:
+        """Keeps a request until the last write proposed before it is delivered."""
+        self.waiting.append(Waiting(self.last_write_zxid, data, start, end))
+
+    def on_delivered(self) -> None:
+        """A write of this connection has been delivered."""
+        self.outstanding -= 1
+
+    def take_ready(self, delivered_zxid: int) -> list[Waiting]:
+        """The deferred requests that need wait no longer, in order."""
+        ready: list[Waiting] = []
+        waiting = self.waiting
+        while waiting and waiting[0].after_zxid <= delivered_zxid:
+            ready.append(waiting.popleft())
+        return ready

@@ -1,0 +1,102 @@
+"""From the files to a tree: snapshot, replay, sessions; and the first snapshot of an empty directory.
+
+Introduces storage, which knows files, to core, which knows trees. Must not know sockets or time. Blocking: it runs
+before the server serves. Source: ZooKeeperServer.loadData, FileTxnSnapLog.restore.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from coati.core.export import Export, ZnodeTuple
+from coati.core.load import Loader
+from coati.core.replay import apply
+from coati.core.tree import Tree, TreeConfig, pristine
+from coati.errors import MarshallingError, StorageCorrupt
+from coati.storage.snapshot import SnapshotReader
+from coati.storage.store import Store
+from coati.wire.txns import CloseSessionTxn, CreateSessionTxn, TxnRecord
+
+logger = logging.getLogger("coati.server.recovery")
+
+SLICE_NODES: Final = 10_000
+
+
+class Loaded:
+    """What the disk had: the tree, and the sessions (id to timeout in ms) that are alive in it."""
+
+    __slots__ = ("replayed", "timeouts", "tree")
+
+    def __init__(self, tree: Tree, timeouts: dict[int, int], replayed: int) -> None:
+        self.tree = tree
+        self.timeouts = timeouts
+        self.replayed = replayed
+
+
+def load(store: Store, config: TreeConfig) -> Loaded:
+    """Recovers the store and everything in it. Raises StorageCorrupt, StorageFailed; nothing is lost by that."""
+    sessions: list[dict[int, int]] = [{}]
+
+    def build(reader: SnapshotReader) -> Tree:
+        loader = Loader(config, reader.acls)
+        try:
+            for batch in reader.batches():
+                loader.add(batch)
+            tree = loader.finish(reader.zxid)
+        except MarshallingError as error:
+            raise StorageCorrupt(reader.path, 0, str(error)) from error
+        sessions[0] = dict(reader.sessions)
+        return tree
+
+    recovered = store.recover(build)
+    tree = recovered.tree
+    if tree is None:
+        tree = pristine(config)
+    if recovered.digest is not None:
+        tree.digest_target = (recovered.digest.zxid, recovered.digest.digest)
+    timeouts = sessions[0]
+    replayed = _replay(tree, timeouts, recovered.txns())
+    for warning in recovered.warnings:
+        logger.warning("%s", warning)
+    if tree.digest_mismatches:
+        logger.error("digest mismatches=%d: the tree is not what its writer had", tree.digest_mismatches)
+    _bury_ownerless(tree, timeouts)
+    if recovered.fresh and recovered.last_zxid == 0:
+        _write_first_snapshot(store, tree)
+    return Loaded(tree, timeouts, replayed)
+
+
+def _replay(tree: Tree, timeouts: dict[int, int], records: Iterator[TxnRecord]) -> int:
+    count = 0
+    for record in records:
+        header, txn = record.header, record.txn
+        try:
+            apply(tree, header, txn, record.digest)
+        except MarshallingError as error:
+            raise StorageCorrupt("the log", 0, f"txn {header.zxid:#x} cannot be applied: {error}") from error
+        if isinstance(txn, CreateSessionTxn):
+            timeouts[header.client_id] = txn.time_out
+        elif isinstance(txn, CloseSessionTxn):
+            timeouts.pop(header.client_id, None)
+        count += 1
+    return count
+
+
+def _bury_ownerless(tree: Tree, timeouts: dict[int, int]) -> None:
+    """Ephemerals whose session is gone, as a fuzzy snapshot may have them, go too (ZooKeeperServer.loadData)."""
+    for session_id in [owner for owner in tree.ephemerals if owner not in timeouts]:
+        logger.warning("ephemerals without a session are removed session=%#x", session_id)
+        tree.commit(tree.stage_close_session(tree.last_zxid, session_id, []))
+
+
+def _write_first_snapshot(store: Store, tree: Tree) -> None:
+    """Java refuses logs without a snapshot, so an empty database is put on disk before its first txn."""
+    export = Export(tree, {})
+    store.write_snapshot(export.zxid, export.sessions, export.acls, _slices(export), export.digest)
+
+
+def _slices(export: Export) -> Iterator[list[ZnodeTuple]]:
+    while nodes := export.next_slice(SLICE_NODES):
+        yield nodes

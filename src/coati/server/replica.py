@@ -1,0 +1,460 @@
+"""The replica: one server's state machine, from client bytes to replies.
+
+It introduces the rooms to each other: requests are read here, prepared by core, proposed by zab, and delivered into
+the tree; reads are answered on the spot. It acts on nothing: `solo.log`, `dirty` and `closes` are its outbox, which the
+driver carries out. Must not know sockets, files, clocks: time is given once a turn by `begin_turn`.
+
+Invariants: the tree shows exactly the delivered txns; a reply that promises a write is emitted only by `on_synced`;
+events enter a connection's output before the reply that reveals them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+from typing import Final
+
+from coati.core.acl import Authenticator
+from coati.core.answer import Answerer, data_body, notification
+from coati.core.prepare import Preparer, Proposal, Request
+from coati.core.sessions import Session, SessionTable
+from coati.core.tree import Tree
+from coati.core.watches import WatchTable
+from coati.errors import AUTH_FAILED, OK, MarshallingError
+from coati.seams import Entropy
+from coati.server.pipeline import Conn
+from coati.wire import codes
+from coati.wire.jute import Reader
+from coati.wire.records import AuthPacket, ConnectRequest
+from coati.zab.solo import Solo
+
+# length, xid, op, length of the path: how every request that begins with a path begins.
+_unpack_path_head = Struct(">iiii").unpack_from
+_unpack_head = Struct(">ii").unpack_from
+_unpack_length = Struct(">i").unpack_from
+# length, xid, zxid, err: a frame's length and its ReplyHeader.
+_pack_reply = Struct(">iiqi").pack
+# The same, and the length of the data: 16 bytes of header, 4 of length, 68 of Stat.
+_pack_data_reply = Struct(">iiqii").pack
+# length, protocolVersion, timeOut, sessionId, length of the password: the ConnectResponse.
+_pack_connected = Struct(">iiiqi").pack
+
+PATH_HEAD_BYTES: Final = 16
+HEADER_BYTES: Final = 8
+PASSWORD_BYTES: Final = 16
+
+_WRITES: Final[dict[int, bool]] = dict.fromkeys(
+    (
+        codes.OP_CREATE,
+        codes.OP_CREATE2,
+        codes.OP_CREATE_CONTAINER,
+        codes.OP_CREATE_TTL,
+        codes.OP_DELETE,
+        codes.OP_SET_DATA,
+        codes.OP_SET_ACL,
+        codes.OP_MULTI,
+        codes.OP_RECONFIG,
+        codes.OP_CLOSE_SESSION,
+    ),
+    True,
+)
+
+
+class ReplicaConfig:
+    """What of the configuration the replica needs. Times in ms; `snap_count` in txns."""
+
+    __slots__ = (
+        "container_interval_ms",
+        "container_max_per_minute",
+        "max_frame_bytes",
+        "max_session_timeout_ms",
+        "min_session_timeout_ms",
+        "outstanding_limit",
+        "snap_count",
+        "tick_ms",
+    )
+
+    def __init__(
+        self,
+        *,
+        tick_ms: int = 2000,
+        min_session_timeout_ms: int = 4000,
+        max_session_timeout_ms: int = 40000,
+        max_frame_bytes: int = codes.MAX_BUFFER_BYTES,
+        snap_count: int = 100_000,
+        outstanding_limit: int = 1000,
+        container_interval_ms: int = 60_000,
+        container_max_per_minute: int = 10_000,
+    ) -> None:
+        self.tick_ms = tick_ms
+        self.min_session_timeout_ms = min_session_timeout_ms
+        self.max_session_timeout_ms = max_session_timeout_ms
+        self.max_frame_bytes = max_frame_bytes
+        self.snap_count = snap_count
+        self.outstanding_limit = outstanding_limit
+        self.container_interval_ms = container_interval_ms
+        self.container_max_per_minute = container_max_per_minute
+
+
+class Replica:
+    """All of one server but its disk and its sockets."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        sessions: SessionTable,
+        watches: WatchTable,
+        preparer: Preparer,
+        answerer: Answerer,
+        authenticator: Authenticator,
+        solo: Solo,
+        stats: ServerStats,
+        entropy: Entropy,
+        config: ReplicaConfig,
+    ) -> None:
+        self.tree = tree
+        self.sessions = sessions
+        self.watches = watches
+        self.preparer = preparer
+        self.answerer = answerer
+        self.authenticator = authenticator
+        self.solo = solo
+        self.stats = stats
+        self.config = config
+        self.outstanding_limit = config.outstanding_limit
+        self.proposals: deque[Proposal] = deque()
+        self.dirty: list[Conn] = []
+        self.closes: list[Conn] = []
+        # Every open connection, in the order they came.
+        self.conns: dict[Conn, None] = {}
+        # Which connection a session is on.
+        self.homes: dict[int, Conn] = {}
+        self.snapshot_is_due = False
+        self._entropy = entropy
+        self._txns_since_snapshot = 0
+        self._snapshot_after = self._draw_snapshot_interval()
+        self._next_reap_ms = 0
+        self._now_ms = 0
+        self._wall_ms = 0
+
+    # Doors.
+
+    def begin_turn(self, now_ms: int, wall_ms: int) -> None:
+        """The time of everything until the next call: `now_ms` monotonic, `wall_ms` Unix time for the txns."""
+        self._now_ms = now_ms
+        self._wall_ms = wall_ms
+
+    def take_dirty(self) -> list[Conn]:
+        """The connections that have output, each once."""
+        dirty = self.dirty
+        self.dirty = []
+        return dirty
+
+    def take_closes(self) -> list[Conn]:
+        """The connections to close without sending what they still have."""
+        closes = self.closes
+        self.closes = []
+        return closes
+
+    def on_connected(self, conn: Conn) -> None:
+        """A client has connected; its handshake is to come."""
+        self.conns[conn] = None
+
+    def on_closed(self, conn: Conn) -> None:
+        """The connection is gone. Its watches go with it, its session stays until it expires."""
+        conn.is_closed = True
+        conn.is_done = True
+        self.conns.pop(conn, None)
+        self.watches.remove_watcher(conn)
+        if self.homes.get(conn.session_id) is conn:
+            del self.homes[conn.session_id]
+
+    def on_received(self, conn: Conn, data: bytes) -> None:
+        """Bytes of a client, cut anywhere."""
+        if conn.is_done:
+            return
+        if conn.rest:
+            data = conn.join_rest(data)
+            if not data:
+                return
+        pos = 0
+        if conn.session_id == 0:
+            pos = self._read_handshake(conn, data)
+        if conn.session_id != 0 and not conn.is_done:
+            pos = self._read_requests(conn, data, pos)
+        if conn.is_done:
+            conn.rest = []
+        elif pos < len(data):
+            self._keep_rest(conn, data, pos)
+        if conn.out and not conn.is_dirty:
+            conn.is_dirty = True
+            self.dirty.append(conn)
+
+    def on_synced(self, zxid: int) -> None:
+        """Everything up to `zxid` is durable: deliver it."""
+        self.solo.on_synced(zxid)
+        proposals = self.proposals
+        while proposals and proposals[0].zxid <= zxid:
+            self._deliver(proposals.popleft())
+
+    def on_tick(self) -> None:
+        """Expires sessions and reaps containers and TTL znodes; call it about once a tick."""
+        for session in self.sessions.expired(self._now_ms):
+            self.close_session(session.session_id)
+        if self._now_ms >= self._next_reap_ms:
+            self._next_reap_ms = self._now_ms + self.config.container_interval_ms
+            for path in self.tree.reapable(self._wall_ms, self.config.container_max_per_minute):
+                self._propose(None, 0, 0, codes.OP_DELETE_CONTAINER, path, 0, len(path))
+
+    def close_session(self, session_id: int) -> None:
+        """Proposes the end of a session on the server's own account."""
+        self._propose(None, session_id, 0, codes.OP_CLOSE_SESSION, b"", 0, 0)
+
+    def on_snapshot_begun(self) -> None:
+        """The driver has begun a snapshot; the next one is due a random time later, so that servers take turns."""
+        self.snapshot_is_due = False
+        self._txns_since_snapshot = 0
+        self._snapshot_after = self._draw_snapshot_interval()
+
+    def _draw_snapshot_interval(self) -> int:
+        half = max(1, self.config.snap_count // 2)
+        return half + self._entropy.randrange(half)
+
+    # Frames.
+
+    def _keep_rest(self, conn: Conn, data: bytes, pos: int) -> None:
+        need = 4
+        if len(data) - pos >= 4:
+            length: int = _unpack_length(data, pos)[0]
+            if length < 0 or length > self.config.max_frame_bytes:
+                self._drop(conn)
+                return
+            need = 4 + length
+        conn.keep_rest(data[pos:], need)
+
+    def _read_requests(self, conn: Conn, data: bytes, pos: int) -> int:
+        """Executes the whole requests in `data[pos:]`; the position behind the last one.
+
+        The plain getData of an open znode is served right here: it is most of what a server does.
+        """
+        tree = self.tree
+        find = tree.nodes.get
+        zxid = tree.last_zxid
+        open_acl = tree.acls.open
+        append = conn.out.append
+        size = len(data)
+        last = size - PATH_HEAD_BYTES
+        received = 0
+        while pos <= last:
+            length, xid, op, path_bytes = _unpack_path_head(data, pos)
+            end = pos + 4 + length
+            if (
+                op == codes.OP_GET_DATA
+                and length == path_bytes + 13
+                and end <= size
+                and data[end - 1] == 0
+                and conn.outstanding == 0
+            ):
+                node = find(data[pos + PATH_HEAD_BYTES : end - 1])
+                if node is not None and node.acl is open_acl:
+                    value = node.data
+                    if value is not None:
+                        size_bytes = len(value)
+                        append(_pack_data_reply(88 + size_bytes, xid, zxid, 0, size_bytes))
+                        append(value)
+                        append(node.stat)
+                        received += 1
+                        pos = end
+                        continue
+            if end > size or length < HEADER_BYTES or length > self.config.max_frame_bytes or conn.is_done:
+                break
+            self._on_request(conn, data, pos + 4, end)
+            pos = end
+        self._on_reads(conn, received)
+        return self._read_tail(conn, data, pos)
+
+    def _read_tail(self, conn: Conn, data: bytes, pos: int) -> int:
+        """The short requests at the end, and the place where a frame is not whole or not sane."""
+        size = len(data)
+        while not conn.is_done and size - pos >= 4:
+            length: int = _unpack_length(data, pos)[0]
+            end = pos + 4 + length
+            if length < 0 or length > self.config.max_frame_bytes or end > size:
+                break
+            if length < HEADER_BYTES:
+                self._drop(conn)
+                break
+            self._on_request(conn, data, pos + 4, end)
+            pos = end
+        return pos
+
+    def _on_reads(self, conn: Conn, count: int) -> None:
+        """Statistics of a batch of reads, and the sign of life that it is."""
+        session = conn.session
+        if session is not None:
+            session.deadline_ms = self._now_ms + conn.timeout_ms
+        if count:
+            conn.received += count
+            conn.sent += count
+            conn.last_op = "GETD"
+            conn.last_zxid = self.tree.last_zxid
+            conn.last_response_ms = self._now_ms
+            self.stats.on_reads(count)
+
+    def _drop(self, conn: Conn) -> None:
+        """The client broke the protocol: its connection is closed at once, its session stays."""
+        if not conn.is_done:
+            conn.is_done = True
+            self.closes.append(conn)
+
+    def _emit(self, conn: Conn, data: bytes) -> None:
+        if conn.is_closed:
+            return
+        conn.out.append(data)
+        if not conn.is_dirty:
+            conn.is_dirty = True
+            self.dirty.append(conn)
+
+    # Handshake.
+
+    def _read_handshake(self, conn: Conn, data: bytes) -> int:
+        """The ConnectRequest, once it is whole; the position behind it (ZooKeeperServer.processConnectRequest)."""
+        if len(data) < 4:
+            return 0
+        length: int = _unpack_length(data, 0)[0]
+        end = 4 + length
+        if length < 0 or length > self.config.max_frame_bytes or end > len(data):
+            return 0
+        try:
+            r = Reader(data, 4, end)
+            protocol_version, zxid, timeout_ms, session_id = r.int32(), r.int64(), r.int32(), r.int64()
+            password = r.buffer()
+        except MarshallingError:
+            self._drop(conn)
+            return 0
+        del protocol_version  # Java reads it and never looks at it.
+        # Clients before 3.4 do not send the flag, and do not expect it in the reply.
+        conn.speaks_read_only = r.left() > 0
+        conn.received += 1
+        self.stats.count("connection_request_count")
+        if zxid > self.tree.last_zxid:
+            # The client has seen more than there is here: it must find a server that is not behind (R2).
+            self._drop(conn)
+            return 0
+        config = self.config
+        conn.timeout_ms = negotiate(timeout_ms, config.min_session_timeout_ms, config.max_session_timeout_ms)
+        if session_id == 0:
+            self._open_session(conn)
+        else:
+            self._resume_session(conn, session_id, password)
+        return end
+
+    def _open_session(self, conn: Conn) -> None:
+        session_id = self.sessions.take_id()
+        self._move_in(conn, self.sessions.track(session_id, conn.timeout_ms, self._now_ms))
+        body = conn.timeout_ms.to_bytes(4, "big")
+        self._propose(conn, session_id, 0, codes.OP_CREATE_SESSION, body, 0, 4)
+
+    def _resume_session(self, conn: Conn, session_id: int, password: bytes | None) -> None:
+        session = self.sessions.sessions.get(session_id)
+        if session is None or session.is_closing or not is_password(session_id, password):
+            # No such session, or not yours: no difference to see (S5).
+            self._emit(conn, _connect_reply(conn, 0, 0, NO_PASSWORD))
+            conn.is_done = True
+            conn.flush_then_close = True
+            return
+        session.timeout_ms = conn.timeout_ms
+        session.deadline_ms = self._now_ms + conn.timeout_ms
+        old = self.homes.get(session_id)
+        if old is not None:
+            # One home (S4): what the old connection had not sent yet is not executed any more.
+            self._drop(old)
+        self._move_in(conn, session)
+        self._emit(conn, _connect_reply(conn, conn.timeout_ms, session_id, session_password(session_id)))
+
+    def _move_in(self, conn: Conn, session: Session) -> None:
+        conn.session = session
+        conn.session_id = session.session_id
+        session.owner = conn
+        self.homes[session.session_id] = conn
+
+    # Requests.
+
+    def _on_request(self, conn: Conn, data: bytes, start: int, end: int) -> None:
+        """One request `data[start:end]`: a write is proposed, a read answered or kept behind the writes before it."""
+        xid, op = _unpack_head(data, start)
+        conn.received += 1
+        conn.last_cxid = xid
+        conn.last_op = op
+        if op in _WRITES:
+            if op == codes.OP_CLOSE_SESSION:
+                # What follows in the same batch comes too late.
+                conn.is_done = True
+            self._propose(conn, conn.session_id, xid, op, data, start + HEADER_BYTES, end)
+        elif op == codes.OP_AUTH:
+            self._authenticate(conn, xid, data, start + HEADER_BYTES, end)
+        elif conn.outstanding:
+            conn.defer(data, start, end)
+        else:
+            self._answer(conn, data, start, end)
+
+    def _answer(self, conn: Conn, data: bytes, start: int, end: int) -> None:
+        """A request that reads, or that only concerns this server: pings, watches, sync."""
+        xid, op = _unpack_head(data, start)
+        self._emit(conn, self.answers.answer(conn, xid, op, data, start + HEADER_BYTES, end))
+        self._on_reads(conn, 1)
+
+    def _authenticate(self, conn: Conn, xid: int, data: bytes, start: int, end: int) -> None:
+        """At once, not behind the writes before it: so does ZooKeeperServer.processPacket."""
+        try:
+            r = Reader(data, start, end)
+            r.int32()
+            result = self.access.authenticate(r.string(), r.buffer(), conn.address[0])
+        except MarshallingError:
+            self._drop(conn)
+            return
+        for identity in result.ids:
+            conn.add_identity(identity)
+        if result.must_close:
+            self._drop(conn)
+            return
+        self._emit(conn, _pack_reply(16, xid, 0, result.err))
+        if result.err != OK:
+            self.stats.auth_failed += 1
+            conn.is_done = True
+            conn.flush_then_close = True
+
+    def _propose(
+        self, conn: Conn | None, session_id: int, xid: int, op: int, data: bytes, start: int, end: int
+    ) -> None:
+        """Prepares a write and sends it on its way; a refused one is an error txn, so order stays uniform."""
+        auth = NOBODY if conn is None else conn.auth
+        request = Request(conn, session_id, xid, op, data, start, end, auth)
+        zxid = self.solo.next_zxid()
+        proposal = self.preparer.prepare(request, zxid, self._wall_ms)
+        proposal.created_ms = self._now_ms
+        self.solo.propose(zxid, proposal.payload)
+        self.proposals.append(proposal)
+        if conn is not None:
+            conn.on_proposed(zxid)
+
+    # Delivery.
+
+    def _deliver(self, proposal: Proposal) -> None:
+        """Applies a committed txn, tells the watchers, answers its client, and lets that client's next reads go."""
+        change = proposal.change
+        self.tree.commit(change)
+        if not self.watches.is_empty():
+            self._notify(proposal)
+        op = proposal.op
+        if op == codes.OP_CREATE_SESSION:
+            self.sessions.commit_create(proposal.session_id, proposal.timeout_ms)
+        elif op == codes.OP_CLOSE_SESSION:
+            self._end_session(proposal)
+        conn = proposal.conn
+        if conn is not None:
+            self._reply(conn, proposal)
+        self._txns_since_snapshot += 1
+        if self._txns_since_snapshot >= self._snapshot_after:
+            self.snapshot_is_due = True

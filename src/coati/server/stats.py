@@ -1,0 +1,169 @@
+"""What a server counts: packets, latencies, and everything else that `mntr` shows, by Java's names.
+
+Knows numbers only; must not know connections, the tree or time. Cheap by batches: whoever answers many requests in
+one turn reports them with one call. Sources: ServerStats, AvgMinMaxCounter, AvgMinMaxPercentileCounter, BufferStats.
+Invariant: memory is bounded, whatever is counted for however long.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Latencies are whole milliseconds; above this they are kept in steps of it, which bounds the histogram's size.
+EXACT_UP_TO: Final = 1000
+
+
+class Summary:
+    """Average, minimum, maximum, count and sum; and percentiles from an exact histogram.
+
+    Java samples 4096 values of all for its percentiles (ResettableUniformReservoir); the histogram has them all.
+    """
+
+    __slots__ = ("count", "highest", "histogram", "lowest", "total")
+
+    def __init__(self) -> None:
+        self.histogram: dict[int, int] = {}
+        self.count = 0
+        self.total = 0
+        self.lowest = 0
+        self.highest = 0
+
+    def add(self, value: int, times: int = 1) -> None:
+        """Counts `value`, a number not below zero, `times` over."""
+        if self.count == 0 or value < self.lowest:
+            self.lowest = value
+        if value > self.highest:
+            self.highest = value
+        self.count += times
+        self.total += value * times
+        if value > EXACT_UP_TO:
+            value = _coarse(value)
+        self.histogram[value] = self.histogram.get(value, 0) + times
+
+    def reset(self) -> None:
+        self.histogram.clear()
+        self.count = 0
+        self.total = 0
+        self.lowest = 0
+        self.highest = 0
+
+    def average(self) -> float:
+        """Rounded half up to four places, as BigDecimal does from the exact value of the double."""
+        if not self.count:
+            return 0.0
+        over, under = (self.total / self.count).as_integer_ratio()
+        return (over * 20_000 + under) // (under * 2) / 10_000
+
+    def percentile(self, quantile: float) -> int:
+        """Interpolated and rounded like com.codahale.metrics.UniformSnapshot.getValue."""
+        if not self.count:
+            return 0
+        position = quantile * (self.count + 1)
+        index = int(position)
+        values = sorted(self.histogram.items())
+        if index < 1:
+            return values[0][0]
+        if index >= self.count:
+            return values[-1][0]
+        lower = _nth(values, index - 1)
+        return int(lower + (position - index) * (_nth(values, index) - lower) + 0.5)
+
+
+def _coarse(value: int) -> int:
+    """Three digits are enough of a long time: 12,345 becomes 12,300."""
+    step = 10 ** (len(str(value)) - 3)
+    return value // step * step
+
+
+def _nth(values: list[tuple[int, int]], index: int) -> int:
+    """The value at `index` of the sorted list that the histogram stands for."""
+    for value, times in values:
+        index -= times
+        if index < 0:
+            return value
+    return values[-1][0]
+
+
+class ServerStats:
+    """The counters of one server since its start, or since the four-letter word `srst`.
+
+    `counters` and `summaries` go by the names of Java's ServerMetrics; what is not there is shown as zero.
+    """
+
+    __slots__ = (
+        "auth_failed",
+        "counters",
+        "fsync_slow",
+        "latency",
+        "packets_received",
+        "packets_sent",
+        "read_latency",
+        "response_last_bytes",
+        "response_max_bytes",
+        "response_min_bytes",
+        "summaries",
+        "update_latency",
+    )
+
+    def __init__(self) -> None:
+        self.packets_received = 0
+        self.packets_sent = 0
+        self.latency = Summary()
+        self.read_latency = Summary()
+        self.update_latency = Summary()
+        self.counters: dict[str, int] = {}
+        self.summaries: dict[str, Summary] = {
+            "readlatency": self.read_latency,
+            "updatelatency": self.update_latency,
+        }
+        self.response_last_bytes = -1
+        self.response_min_bytes = -1
+        self.response_max_bytes = -1
+        # Not set back by `srst`, in Java neither.
+        self.auth_failed = 0
+        self.fsync_slow = 0
+
+    def on_reads(self, replies: int, latency_ms: int = 0) -> None:
+        """`replies` requests that change nothing have been answered, each `latency_ms` after it came."""
+        self.packets_received += replies
+        self.packets_sent += replies
+        self.latency.add(latency_ms, replies)
+        self.read_latency.add(latency_ms, replies)
+
+    def on_update(self, latency_ms: int) -> None:
+        """A write has been answered, `latency_ms` after it came."""
+        self.packets_received += 1
+        self.packets_sent += 1
+        self.latency.add(latency_ms)
+        self.update_latency.add(latency_ms)
+
+    def on_response_bytes(self, size: int) -> None:
+        """A reply of this size, without its length field, has been made."""
+        self.response_last_bytes = size
+        if self.response_min_bytes < 0 or size < self.response_min_bytes:
+            self.response_min_bytes = size
+        if size > self.response_max_bytes:
+            self.response_max_bytes = size
+
+    def count(self, name: str, times: int = 1) -> None:
+        """Adds to the counter `name`."""
+        self.counters[name] = self.counters.get(name, 0) + times
+
+    def observe(self, name: str, value: int, times: int = 1) -> None:
+        """Adds `value` to the summary `name`."""
+        summary = self.summaries.get(name)
+        if summary is None:
+            summary = self.summaries[name] = Summary()
+        summary.add(value, times)
+
+    def reset(self) -> None:
+        """The four-letter word `srst`."""
+        self.packets_received = 0
+        self.packets_sent = 0
+        self.latency.reset()
+        self.counters.clear()
+        for summary in self.summaries.values():
+            summary.reset()
+        self.response_last_bytes = -1
+        self.response_min_bytes = -1
+        self.response_max_bytes = -1

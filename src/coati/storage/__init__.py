@@ -1,0 +1,1 @@
+"""What survives: transaction logs, snapshots and epoch files, byte for byte those of Apache ZooKeeper."""

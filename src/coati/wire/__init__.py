@@ -1,0 +1,1 @@
+"""Ground floor: bytes to records and back."""

@@ -1,0 +1,180 @@
+"""Txns: what a prepared request became, as it stands in the log and travels in proposals.
+
+A payload is TxnHeader, the record of its type, and from 3.6 on a TxnDigest (an error txn carries none). Knows the
+types and their records; must not know the tree. Sources: SerializeUtils.deserializeTxn, FileTxnLog.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, TypeAlias
+
+from coati.errors import MarshallingError
+from coati.wire import codes
+from coati.wire.jute import Reader, Writer
+from coati.wire.records import (
+    ACL,
+    CheckVersionTxn,
+    CloseSessionTxn,
+    CreateContainerTxn,
+    CreateSessionTxn,
+    CreateTTLTxn,
+    CreateTxn,
+    DeleteTxn,
+    ErrorTxn,
+    MultiTxn,
+    SetACLTxn,
+    SetDataTxn,
+    Txn,
+    TxnHeader,
+)
+
+__all__ = [
+    "AnyTxn",
+    "CheckVersionTxn",
+    "CloseSessionTxn",
+    "CreateContainerTxn",
+    "CreateSessionTxn",
+    "CreateTTLTxn",
+    "CreateTxn",
+    "DeleteTxn",
+    "ErrorTxn",
+    "MultiTxn",
+    "SetACLTxn",
+    "SetDataTxn",
+    "Txn",
+    "TxnHeader",
+    "TxnRecord",
+    "decode_txn",
+    "encode_record",
+    "encode_txn",
+    "read_record",
+]
+
+AnyTxn: TypeAlias = (
+    CreateTxn
+    | CreateContainerTxn
+    | CreateTTLTxn
+    | DeleteTxn
+    | SetDataTxn
+    | SetACLTxn
+    | CheckVersionTxn
+    | CreateSessionTxn
+    | CloseSessionTxn
+    | ErrorTxn
+    | MultiTxn
+)
+
+# DigestCalculator.DIGEST_VERSION.
+DIGEST_VERSION: Final = 2
+_HEADER: Final = Struct(">qiqqi")
+_DIGEST: Final = Struct(">iq")
+HEADER_BYTES: Final = 32
+# A logged txn is as long as the longest request plus what preparing adds; what was written must be readable
+# (ZOOKEEPER-3496), so reading a txn bounds its fields only by the bytes that are there.
+_NO_LIMIT: Final = 0x7FFFFFFF
+_MASK64: Final = (1 << 64) - 1
+
+
+class TxnRecord:
+    """One entry of the log, decoded. `digest` is the tree's after it (unsigned), or None where none was written."""
+
+    __slots__ = ("digest", "header", "payload", "txn")
+
+    def __init__(self, header: TxnHeader, txn: AnyTxn, digest: int | None, payload: bytes) -> None:
+        self.header = header
+        self.txn = txn
+        self.digest = digest
+        self.payload = payload
+
+
+def read_record(type_: int, r: Reader) -> AnyTxn:
+    """The record of a txn type, logged or part of a multi. Raises MarshallingError on an unknown type or bad bytes."""
+    if type_ == codes.OP_SET_DATA or type_ == codes.OP_RECONFIG:
+        return SetDataTxn.read(r)
+    if type_ == codes.OP_CREATE:
+        return _read_create(r)
+    if type_ == codes.OP_CREATE2:
+        return CreateTxn.read(r)
+    if type_ == codes.OP_DELETE or type_ == codes.OP_DELETE_CONTAINER:
+        return DeleteTxn.read(r)
+    if type_ == codes.OP_MULTI:
+        return MultiTxn.read(r)
+    if type_ == codes.OP_ERROR:
+        return ErrorTxn.read(r)
+    if type_ == codes.OP_CREATE_SESSION:
+        return CreateSessionTxn.read(r)
+    if type_ == codes.OP_CLOSE_SESSION:
+        return CloseSessionTxn.read(r) if _has_close_body(r) else CloseSessionTxn([])
+    if type_ == codes.OP_SET_ACL:
+        return SetACLTxn.read(r)
+    if type_ == codes.OP_CREATE_CONTAINER:
+        return CreateContainerTxn.read(r)
+    if type_ == codes.OP_CREATE_TTL:
+        return CreateTTLTxn.read(r)
+    if type_ == codes.OP_CHECK:
+        return CheckVersionTxn.read(r)
+    raise _unsupported(type_)
+
+
+def _unsupported(type_: int) -> MarshallingError:
+    return MarshallingError(f"Unsupported Txn with type={type_}")
+
+
+def _read_create(r: Reader) -> CreateTxn:
+    start = r.pos
+    try:
+        return CreateTxn.read(r)
+    except MarshallingError:
+        # CreateTxnV0 of 3.3 and older has no parentCVersion; -1 makes the tree count the create itself.
+        r.pos = start
+        path, data = r.path(), r.buffer()
+        count = r.count()
+        acl = None if count < 0 else [ACL.read(r) for _ in range(count)]
+        return CreateTxn(path, data, acl, r.boolean(), -1)
+
+
+def _has_close_body(r: Reader) -> bool:
+    # Before 3.6, and with closeSessionTxn.enabled=false, a closeSession has no body; then it ends with the header or
+    # with the digest. A body of that length would have to be two empty paths.
+    left = r.left()
+    return left != 0 and not (left == _DIGEST.size and _DIGEST.unpack_from(r.data, r.pos)[0] == DIGEST_VERSION)
+
+
+def decode_txn(payload: bytes) -> TxnRecord:
+    """Header, record and digest of a payload. Raises MarshallingError."""
+    if len(payload) < HEADER_BYTES:
+        raise MarshallingError(f"a txn of {len(payload)} bytes has no header")
+    client_id, cxid, zxid, time, type_ = _HEADER.unpack_from(payload, 0)
+    if type_ == codes.OP_CHECK:
+        # A part of a multi, never a txn of its own (SerializeUtils.deserializeTxn).
+        raise _unsupported(type_)
+    r = Reader(payload, HEADER_BYTES, len(payload), _NO_LIMIT)
+    txn = read_record(type_, r)
+    digest: int | None = None
+    if r.left() >= _DIGEST.size:
+        version, value = _DIGEST.unpack_from(payload, r.pos)
+        if version == DIGEST_VERSION:
+            digest = value & _MASK64
+    return TxnRecord(TxnHeader(client_id, cxid, zxid, time, type_), txn, digest, payload)
+
+
+def encode_record(txn: AnyTxn) -> bytes:
+    """The record alone, as it stands in a multi."""
+    w = Writer()
+    txn.write(w)
+    return w.getvalue()
+
+
+def encode_txn(header: TxnHeader, txn: AnyTxn, digest: int | None) -> bytes:
+    """The payload for the log; `digest` is the tree's after the txn (unsigned), or None for no digest."""
+    body = encode_record(txn)
+    head = _HEADER.pack(header.client_id, header.cxid, header.zxid, header.time, header.type)
+    if digest is None:
+        return head + body
+    return head + body + encode_digest(digest)
+
+
+def encode_digest(digest: int) -> bytes:
+    """The TxnDigest at the end of a payload."""
+    return _DIGEST.pack(DIGEST_VERSION, digest - (1 << 64) if digest >> 63 else digest)

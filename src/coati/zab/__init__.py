@@ -1,0 +1,1 @@
+"""How servers agree on one order of writes. Payloads are opaque bytes here."""

@@ -1,0 +1,223 @@
+"""ZooKeeper's own shell (zkCli, ZooKeeperMain) of 3.8.0 and 3.9.3 says the same to coati as to Java 3.9.3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.interop import peers, raw
+from tests.interop.javaclient import comparable, finish, shell
+from tests.interop.peers import Server
+from tools.javapeer import why_missing
+
+CLIENTS = ["3.8.0", "3.9.3"]
+MARK = "printwatches"  # says "printwatches is on", which tells the commands' outputs apart
+MARKED = "printwatches is on\n"
+EVENT = re.compile(r"\n?WATCHER::\n\nWatchedEvent (.*)\n")
+
+SCRIPT = """
+version
+whoami
+ls /
+create /a data
+create /a data
+create /a/b
+create -s /a/seq- one
+create -s -e /a/eph- two
+create -e /a/e mine
+create -e /a/e/child no
+create -c /box
+create -t 60000 /ttl value
+create -s -t 60000 /ttl- value
+create /acl secret world:anyone:r
+create /nope/deep x
+create /bad/
+create /ключ значение
+create /quoted "two words"
+ls /
+ls -s /a
+ls -R /
+ls /nope
+get /a
+get -s /a
+get /nope
+get /ключ
+get /quoted
+set /a 1
+set -s /a 2
+set -v 2 /a 3
+set -v 1 /a 4
+set /nope x
+stat /a
+stat /nope
+stat /box
+stat /ttl
+getAllChildrenNumber /a
+getAllChildrenNumber /nope
+getEphemerals
+getEphemerals /a/eph
+sync /a
+getAcl /a
+getAcl -s /acl
+setAcl /a world:anyone:cdrw
+setAcl /a world:anyone:cdrwa
+setAcl -v 9 /a world:anyone:cdrwa
+setAcl /box nonsense
+setAcl /box auth::cdrwa
+addauth digest alice:pw
+whoami
+setAcl -s /box auth::cdrwa
+getAcl /box
+create /hers x auth::cdrwa
+create -s /hers/n- x digest:bob:abc:r
+setAcl -R /hers auth::cdrwa
+getAcl /hers/n-0000000000
+setquota -n 5 /a
+listquota /a
+setquota -b 1000 /a
+listquota /a
+setquota -n 6 /a/b
+delquota -n /a
+listquota /a
+delquota /a
+listquota /a
+setquota -N 7 -B 70 /a
+listquota /a
+delquota -N /a
+delquota -B /a
+delquota /a
+get -w /a
+set /a watched
+stat -w /a/b
+delete /a/b
+ls -w /a
+create /a/new
+addWatch /tree
+create /tree
+create /tree/x
+set /tree/x 1
+removewatches /tree
+set /tree/x 2
+addWatch -m PERSISTENT /tree
+create /tree/y
+set /tree 1
+removewatches /tree
+removewatches /tree
+delete /tree
+delete -v 7 /tree/x
+delete -v 2 /tree/x
+delete /tree/x
+deleteall /tree
+ls /tree
+deleteall /a
+ls /
+reconfig -add server.9=h:1:2;3
+reconfig
+config
+delete /zookeeper
+unknown command
+history
+redo 3
+redo 2
+close
+ls /
+"""
+
+
+@pytest.fixture(scope="module", params=["coati", "3.9.3"], ids=["coati", "java"])
+def quiet_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that does nothing by itself, so that zxids tell what the shell did."""
+    with peers.running(request.param, props=peers.LOCKSTEP_PROPS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Server, Server]]:
+    with (
+        peers.running("coati", props=peers.LOCKSTEP_PROPS) as coati,
+        peers.running("3.9.3", props=peers.LOCKSTEP_PROPS) as java,
+    ):
+        yield coati, java
+
+
+def need(version: str) -> None:
+    reason = why_missing(version)
+    if reason is not None:
+        peers.missing(reason)
+
+
+def make_root(server: Server, path: str) -> None:
+    with peers.session(server) as session:
+        assert session.call(raw.CREATE, raw.create(path))[0] == 0
+        session.close()
+
+
+def conversation(output: str, server: Server, commands: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """What each command printed, and the watch events, which come when they come."""
+    text = comparable(output, server)
+    events = EVENT.findall(text)
+    parts = EVENT.sub("", text).split(MARKED)
+    return list(zip(["", *commands], parts, strict=False)), events
+
+
+def run_script(version: str, servers: tuple[Server, ...], chroot: str) -> list[tuple[list[tuple[str, str]], list[str]]]:
+    commands = SCRIPT.strip().splitlines()
+    script = "".join(f"{command}\n{MARK}\n" for command in ["", *commands])
+    processes = []
+    for server in servers:
+        make_root(server, chroot)
+        processes.append(shell(version, server, chroot, script=script))
+    ran = [finish(process) for process in processes]
+    talks = [conversation(each.output, server, commands) for each, server in zip(ran, servers, strict=True)]
+    for talk, _ in talks:
+        assert len(talk) > len(commands), "the shell ended early"
+    return talks
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_scripted_session_looks_the_same(both: tuple[Server, Server], version: str) -> None:
+    need(version)
+    (ours, our_events), (theirs, their_events) = run_script(version, both, f"/script{version[2]}")
+    differences = [f"{a[0]}\n  coati: {a[1]!r}\n  java:  {b[1]!r}" for a, b in zip(ours, theirs, strict=True) if a != b]
+    assert not differences, "\n".join(differences)
+    assert our_events == their_events
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_scripted_session_means_something(quiet_server: Server, version: str) -> None:
+    # The comparison above would be content with two servers that refuse everything.
+    need(version)
+    ((talk, events),) = run_script(version, (quiet_server,), f"/means{version[2]}")
+    said = {command: text for command, text in talk}
+    assert "Created /a\n" in said["create /a/b"] or "Created /a/b" in said["create /a/b"]
+    assert "Node already exists: /a" in said["create /a data"]
+    assert "Created /a/seq-0000000001" in said["create -s /a/seq- one"]
+    assert "Ephemerals cannot have children" in said["create -e /a/e/child no"]
+    assert "значение" in said["get /ключ"]
+    assert "version No is not valid : /a" in said["set -v 1 /a 4"]
+    assert "count=5" in said["listquota /a"] or "quota for /a does not exist" in said["listquota /a"]
+    assert "'digest,'alice:" in said["getAcl /box"]
+    assert any("type:NodeDataChanged path:/a" in event for event in events)
+    assert any("type:NodeCreated path:/tree/x" in event for event in events)
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_one_shot_commands_and_exit_codes(quiet_server: Server, version: str) -> None:
+    need(version)
+    chroot = f"/once{version[2]}"
+    make_root(quiet_server, chroot)
+    made = finish(shell(version, quiet_server, chroot, ["create", "-s", "/n-", "data"]))
+    assert (made.exit_code, "Created /n-0000000000" in made.output) == (0, True), made.output
+    got, refused = (
+        finish(process)
+        for process in [
+            shell(version, quiet_server, chroot, ["get", "-s", "/n-0000000000"]),
+            shell(version, quiet_server, chroot, ["get", "/nope"]),
+        ]
+    )
+    assert got.exit_code == 0
+    assert "\ndata\ncZxid = " in got.output
+    assert refused.exit_code == 1
+    assert "Node does not exist: /nope" in refused.output

@@ -1,0 +1,174 @@
+"""Who may import whom, and what a room may take from the standard library and from other projects."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.tidy.source import Module
+
+# What a pure module may use: no clock, no dice, no file, no socket, no thread, no loop, no environment.
+PURE: Final = frozenset(
+    (
+        *("__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "dataclasses", "enum"),
+        *("functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "math", "operator", "re", "string"),
+        *("struct", "types", "typing", "unicodedata", "zlib"),
+    )
+)
+# And outside the pure modules, still nothing that starts a second program, thread or loop behind the driver's back.
+NOWHERE: Final = frozenset(("imp", "pickle", "marshal", "shelve", "telnetlib", "xmlrpc", "multiprocessing"))
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """`ours`: the rooms or modules of coati it may import, besides itself; `outside`: packages that are not ours.
+
+    `standard`: what it may take from the standard library besides PURE; None stands for anything but NOWHERE.
+    """
+
+    ours: tuple[str, ...] = ()
+    standard: tuple[str, ...] | None = ()
+    outside: tuple[str, ...] = ()
+
+
+GROUND: Final = ("coati.errors", "coati.seams", "coati.wire")
+SERVER: Final = (*GROUND, "coati.core", "coati.zab", "coati.storage")
+SERVE: Final = ("coati.server.main", "coati.server.config", "coati.server.logs", "coati.server.exitcodes")
+CLIENT: Final = ("coati.errors", "coati.seams", "coati.wire")
+
+# The longest name that fits a module is its rule.
+ROOMS: Final[dict[str, Room]] = {
+    "coati": Room(("coati.errors",)),
+    "coati.__main__": Room(("coati.cli.main",), ("sys",)),
+    "coati.errors": Room(),
+    "coati.seams": Room(),
+    "coati.wire": Room(("coati.errors",)),
+    "coati.core": Room(("coati.wire", "coati.errors")),
+    "coati.zab": Room(("coati.wire", "coati.errors")),
+    "coati.storage": Room(GROUND, ("gzip", "io", "logging"), ("cramjam",)),
+    "coati.storage.format": Room(GROUND),
+    "coati.storage.disk": Room(GROUND, ("errno", "fcntl", "os", "queue", "stat", "threading", "time")),
+    # The front door tells the server its version; nothing behind the door leads back into the server.
+    "coati.server": Room(("coati", *SERVER), None, ("uvloop",)),
+    "coati.server.pipeline": Room(SERVER),
+    "coati.server.replica": Room(SERVER),
+    "coati.server.driver": Room(SERVER, ("logging",)),
+    "coati.client": Room(CLIENT, None, ("uvloop",)),
+    "coati.client.session": Room(CLIENT),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.bench": Room(CLIENT, None, ("uvloop",)),
+    "coati.cli": Room(
+        ("coati", "coati.client", "coati.recipes", "coati.errors", "coati.bench"),
+        None,
+        ("click", "prompt_toolkit", "rich"),
+    ),
+    "coati.cli.serve": Room(("coati", "coati.errors", *SERVE), None, ("click", "rich")),
+    "coati.cli.log": Room(("coati.errors", "coati.storage"), None, ("click", "rich")),
+    "coati.cli.simulate": Room(("coati.errors", "coati.testing"), None, ("click", "rich")),
+    "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
+    "coati.testing": Room((*SERVER, "coati.server", "coati.client", "coati.recipes"), None, ("hypothesis", "pytest")),
+}
+
+# Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
+LAZY: Final[frozenset[tuple[str, str]]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported module, and where it stands."""
+
+    target: str
+    node: ast.stmt
+    lazy: bool
+
+
+def imports_of(module: Module, ours: frozenset[str]) -> Iterator[Import]:
+    """All imports, also those under TYPE_CHECKING. `from coati.wire import codes` counts as coati.wire.codes."""
+    inside: list[tuple[ast.AST, bool]] = [(module.tree, False)]
+    while inside:
+        node, lazy = inside.pop()
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node, lazy)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield Import(full if full in ours else base, node, lazy)
+        deeper = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        inside.extend((child, deeper) for child in ast.iter_child_nodes(node))
+
+
+def rule_of(module: str) -> Room | None:
+    """The rule for a module; `coati` alone is the front door and rules nothing below it."""
+    name = module
+    while name:
+        if name in ROOMS and (name != "coati" or module == "coati"):
+            return ROOMS[name]
+        name = name.rpartition(".")[0]
+    return None
+
+
+def own_room(module: str) -> str:
+    """`coati.wire` for `coati.wire.jute`; a module at the top is its own room."""
+    return ".".join(module.split(".")[:2])
+
+
+def allowed(module: str, rule: Room, target: str) -> bool:
+    top = target.partition(".")[0]
+    if top == "coati":
+        if module != "coati" and own_room(target) == own_room(module):
+            return True
+        # The front door is allowed by its exact name only: below it is everything.
+        return any(target == ours or (ours != "coati" and target.startswith(ours + ".")) for ours in rule.ours)
+    if top in sys.stdlib_module_names:
+        return top not in NOWHERE if rule.standard is None else top in PURE or top in rule.standard
+    return top in rule.outside
+
+
+def check_imports(module: Module, ours: frozenset[str]) -> list[str]:
+    """What the module imports against its room's rule, and imports hidden in functions."""
+    rule = rule_of(module.name)
+    if rule is None:
+        return [f"{module.name}:1: no rule says what this room may import"]
+    found = []
+    for one in imports_of(module, ours):
+        if not allowed(module.name, rule, one.target):
+            found.append(module.complaint(one.node, f"may not import {one.target}"))
+        if one.lazy and (module.name, one.target) not in LAZY:
+            found.append(module.complaint(one.node, f"imports {one.target} inside a function"))
+        if isinstance(one.node, ast.ImportFrom) and one.node.level:
+            found.append(module.complaint(one.node, "imports by a relative name"))
+    return found
+
+
+def cycles(graph: dict[str, list[str]]) -> list[str]:
+    """Cycles of a graph of imports, each once, as `a -> b -> a`."""
+    found: list[str] = []
+    done: dict[str, bool] = {}
+    for start in graph:
+        _visit(start, [], graph, done, found)
+    return found
+
+
+def _visit(name: str, trail: list[str], graph: dict[str, list[str]], done: dict[str, bool], found: list[str]) -> None:
+    if name in trail:
+        found.append(" -> ".join([*trail[trail.index(name) :], name]))
+        return
+    if name in done:
+        return
+    for target in graph.get(name, []):
+        _visit(target, [*trail, name], graph, done, found)
+    done[name] = True
+
+
+def graph_of(modules: tuple[Module, ...]) -> dict[str, list[str]]:
+    """Which of the modules imports which of them. A room's empty `__init__` is no stop on the way."""
+    ours = frozenset(module.name for module in modules)
+    return {
+        module.name: sorted({one.target for one in imports_of(module, ours)} & ours - {module.name})
+        for module in modules
+    }

@@ -1,0 +1,214 @@
+"""The servers that are compared: coati, pure and compiled, and Java ZooKeeper 3.9.3.
+
+Knows how each is started on a processor of its own, when it gives its first answer, and what memory it holds. Must not
+know what is measured. Invariant: leaving `running` ends the server.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from coati.bench.session import connect_request
+from tools.javapeer import HOST, JavaServer, free_port
+
+JAVA: Final = "java"
+PURE: Final = "pure"
+COMPILED: Final = "compiled"
+JAVA_VERSION: Final = "3.9.3"
+READY_TIMEOUT_S: Final = 180.0
+STOP_TIMEOUT_S: Final = 60.0
+ASK_AGAIN_S: Final = 0.01
+MAX_ASKING: Final = 64
+SESSION_TIMEOUT_MS: Final = 10_000
+# In a ConnectResponse with its length: after length, protocol version and timeout.
+SESSION_ID_AT: Final = slice(12, 20)
+LOG_TAIL_BYTES: Final = 4000
+
+
+class ServerFailed(RuntimeError):
+    """A server died or did not answer; the message ends with the tail of its log."""
+
+
+class Process(Protocol):
+    """What a running server of either kind can do."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def is_running(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def log(self) -> str: ...
+
+
+class CoatiServer:
+    """`python -m coati serve` on one processor."""
+
+    def __init__(self, python: Path, data_dir: Path, port: int, *, cpu: int | None, props: Mapping[str, str]) -> None:
+        self._command = [] if cpu is None else ["taskset", "-c", str(cpu)]
+        self._command += [str(python), "-m", "coati", "serve", "--host", HOST, "--port", str(port)]
+        # One address holds all connections here; Java is given the same setting.
+        self._command += ["--data-dir", str(data_dir), "--log-level", "warning", "--set", "maxClientCnxns=0"]
+        for name, value in props.items():
+            self._command += ["-D", f"{name}={value}"]
+        self._log = data_dir.parent / f"{data_dir.name}.log"
+        # Outside the checkout: `-m` puts the current directory first on the path.
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data_dir.parent
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """SIGTERM, as an operator would, so that it ends in order."""
+        if self.is_running:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.close()
+
+    def close(self) -> None:
+        if self.is_running:
+            self._process.kill()
+            self._process.wait()
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+@dataclass
+class Server:
+    """A started server and how long it took from the start of the process to the first answer."""
+
+    process: Process
+    port: int
+    data_dir: Path
+    first_answer_s: float = field(default=0.0)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return (HOST, self.port)
+
+    def rss_bytes(self) -> int:
+        """Resident memory of the process."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+        return int(line.split()[1]) * 1024
+
+    def pause(self) -> None:
+        """Take it off its processor while another one is measured."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self.process.is_running:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One column of the table. `python` is None for Java."""
+
+    name: str
+    python: Path | None
+    cpu: int | None
+
+    def start(self, data_dir: Path, *, heap: str, props: Mapping[str, str] | None = None) -> Server:
+        """Start on `data_dir` and wait for the first answer: an open session. Raises ServerFailed."""
+        data_dir.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        start_s = time.perf_counter()
+        process: Process
+        if self.python is None:
+            process = java = JavaServer(
+                JAVA_VERSION, data_dir, port, props, jvm_args=[f"-Xmx{heap}"], cpu=self.cpu, log_level="ERROR"
+            )
+            start_s = time.perf_counter()
+            java.start(wait=False)
+        else:
+            process = CoatiServer(self.python, data_dir, port, cpu=self.cpu, props=props or {})
+        server = Server(process, port, data_dir)
+        try:
+            server.first_answer_s = _first_answer(server) - start_s
+        except BaseException:
+            process.close()
+            raise
+        return server
+
+    @contextmanager
+    def running(self, data_dir: Path, *, heap: str, props: Mapping[str, str] | None = None) -> Iterator[Server]:
+        """Start, and stop in order at the end."""
+        server = self.start(data_dir, heap=heap, props=props)
+        try:
+            yield server
+        finally:
+            server.resume()
+            server.process.stop()
+            server.process.close()
+
+
+def _first_answer(server: Server) -> float:
+    """The time when a session could be opened.
+
+    A fresh connection asks every ASK_AGAIN_S and the ones before keep listening: Java accepts connections before it
+    serves, and leaves some of those without any answer (NullPointerException below ServerCnxn.cleanupWriterSocket).
+    """
+    deadline_s = time.perf_counter() + READY_TIMEOUT_S
+    asking: list[socket.socket] = []
+    try:
+        while time.perf_counter() < deadline_s and server.process.is_running:
+            _ask(server, asking)
+            ask_again_s = time.perf_counter() + ASK_AGAIN_S
+            while (left_s := ask_again_s - time.perf_counter()) > 0:
+                for sock in select.select(asking, [], [], left_s)[0]:
+                    if _has_session(sock):
+                        return time.perf_counter()
+                    asking.remove(sock)
+                    sock.close()
+    finally:
+        for sock in asking:
+            sock.close()
+    raise ServerFailed(f"no answer:\n{server.process.log()[-LOG_TAIL_BYTES:]}")
+
+
+def _ask(server: Server, asking: list[socket.socket]) -> None:
+    """One more connection that asks for a session, if anybody listens; the oldest gives way."""
+    if len(asking) == MAX_ASKING:
+        asking.pop(0).close()
+    try:
+        sock = socket.create_connection(server.address, timeout=1)
+        asking.append(sock)
+        sock.sendall(connect_request(SESSION_TIMEOUT_MS))
+    except OSError:
+        pass
+
+
+def _has_session(sock: socket.socket) -> bool:
+    try:
+        answer = sock.recv(4096)
+    except OSError:
+        return False
+    return any(answer[SESSION_ID_AT])
