@@ -38,7 +38,8 @@ SYNC_PROBES: Final = 200
 SYNC_BYTES: Final = 4096
 ABOUT: Final = """\
 - Server on one core, load on another. Data directories are fresh, fdatasync is on, no round had an error reply.
-- Java {java} has its default collector, -Xmx{heap} ({large} for {znodes:,} znodes), logs errors only, no admin server.
+- Java {java} has its default collector (on one core: Serial) and -Xmx{heap} ({large} for {znodes:,} znodes), and logs
+  errors only.
 - The load to be measured first warms Java up for {java_warmup_s:g} s, coati for {warmup_s:g} s.
 - Medians of {rounds} rounds of {seconds:g} s ({starts} starts for the empty directory), the servers taking turns; those
   not being measured are stopped by signal meanwhile.

@@ -11,8 +11,8 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -23,7 +23,7 @@ from coati.bench.fill import filled_path
 from coati.bench.load import Lane, Load
 from coati.bench.ring import access_ring
 from coati.bench.run import payload
-from tools.bench_servers import COMPILED, JAVA, PURE, Contender, Server
+from tools.bench_servers import COMPILED, JAVA, PURE, Contender, Server, busy_s
 
 MB: Final = 1_000_000
 DATA_BYTES: Final = 100
@@ -40,6 +40,7 @@ QUIET_NS: Final = 1_000_000_000
 SNAPSHOT_LIMIT_S: Final = 120.0
 SETTLE_LIMIT_S: Final = 60.0
 SETTLE_S: Final = 1.0
+STRANGERS_LIMIT: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,10 @@ def checked(report: Report) -> Report:
 
 def in_turn(
     bench: Bench, mix: str, connections: int, in_flight: int, take: Callable[[Contender, Plan], float]
-) -> dict[str, list[float]]:
+) -> Measured:
     """Start all contenders, warm each up, then measure them in turn; only the measured one runs."""
-    values: dict[str, list[float]] = {contender.name: [] for contender in bench.contenders}
+    measured = Measured()
+    strangers: dict[str, list[float]] = {}
     with ExitStack() as stack:
         servers: list[Server] = []
         for contender in bench.contenders:
@@ -159,9 +161,24 @@ def in_turn(
         for _ in range(bench.settings.rounds):
             for contender, server in zip(bench.contenders, servers, strict=True):
                 server.resume()
-                values[contender.name].append(take(contender, bench.plan(server, mix, connections, in_flight)))
+                with strangers_share(contender, server, strangers):
+                    measured.add(contender.name, take(contender, bench.plan(server, mix, connections, in_flight)))
                 server.pause()
-    return values
+    if any(share > STRANGERS_LIMIT for shares in strangers.values() for share in shares):
+        measured.notes.append(f"other processes took of the server's processor: {_each(strangers, '%')}")
+    return measured
+
+
+@contextmanager
+def strangers_share(contender: Contender, server: Server, shares: dict[str, list[float]]) -> Iterator[None]:
+    """Add how much of the server's processor somebody else used meanwhile, in percent: a noisy machine shows."""
+    if contender.cpu is None:
+        yield
+        return
+    start_s, start_busy_s, start_cpu_s = time.perf_counter(), busy_s(contender.cpu), server.cpu_s()
+    yield
+    strange_s = busy_s(contender.cpu) - start_busy_s - (server.cpu_s() - start_cpu_s)
+    shares.setdefault(contender.name, []).append(max(0.0, 100 * strange_s / (time.perf_counter() - start_s)))
 
 
 def throughput(mix: str, connections: int, in_flight: int) -> Callable[[Bench], Measured]:
@@ -170,14 +187,18 @@ def throughput(mix: str, connections: int, in_flight: int) -> Callable[[Bench], 
     def measure(bench: Bench) -> Measured:
         p99: dict[str, list[float]] = {}
 
+        generator: dict[str, list[float]] = {}
+
         def take(contender: Contender, plan: Plan) -> float:
             report = checked(run(plan))
             p99.setdefault(contender.name, []).append(report.latency_us(99))
+            generator.setdefault(contender.name, []).append(100 * report.generator_cpu)
             bench.say(f"  {contender.name}: {report}")
             return report.ops_per_s
 
-        measured = Measured(in_turn(bench, mix, connections, in_flight, take))
+        measured = in_turn(bench, mix, connections, in_flight, take)
         measured.notes.append("p99 " + _each(p99, "us"))
+        measured.notes.append("the load took of its own processor " + _each(generator, "%"))
         return measured
 
     return measure
@@ -198,7 +219,7 @@ def lone(mix: str) -> Callable[[Bench], Measured]:
             bench.say(f"  {contender.name}: {report}")
             return report.latency_us(50)
 
-        measured = Measured(in_turn(bench, mix, 1, 1, take))
+        measured = in_turn(bench, mix, 1, 1, take)
         measured.notes.append("p99 " + _each(p99, "us"))
         measured.notes.append("p50 of a client that sleeps until the reply wakes it " + _each(sleeping, "us"))
         return measured
@@ -349,7 +370,7 @@ def _gets_during_snapshot(server: Server) -> tuple[list[int], float]:
     gets = access_ring(paths, data, percent=0, window=1)
     sets = access_ring(paths, data, percent=100, window=BURST)
     with Session(server.address) as reading, Session(server.address) as writing:
-        writer = Load([Lane(writing, sets, budget=0)])
+        writer = Load([Lane(writing.sock, sets, budget=0)])
         watch = SnapshotWatch(directory, writer)
         seen = run_lone(reading, gets, SNAPSHOT_LIMIT_S, between=watch)
         writer.stop()

@@ -32,7 +32,17 @@ MAX_ASKING: Final = 64
 SESSION_TIMEOUT_MS: Final = 10_000
 # In a ConnectResponse with its length: after length, protocol version and timeout.
 SESSION_ID_AT: Final = slice(12, 20)
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 LOG_TAIL_BYTES: Final = 4000
+
+
+def busy_s(cpu: int) -> float:
+    """Time that a processor has been busy, with whatever: user, nice, system, irq, softirq, steal."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{cpu} "):
+            user, nice, system, _, _, irq, softirq, steal = map(int, line.split()[1:9])
+            return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
+    raise ValueError(f"no processor {cpu}")
 
 
 class ServerFailed(RuntimeError):
@@ -60,7 +70,7 @@ class CoatiServer:
 
     def __init__(self, python: Path, data_dir: Path, port: int, *, cpu: int | None, props: Mapping[str, str]) -> None:
         self._command = [] if cpu is None else ["taskset", "-c", str(cpu)]
-        self._command += [str(python), "-m", "coati", "serve", "--host", HOST, "--port", str(port)]
+        self._command += [str(python), "-m", "coati", "serve", "--host", HOST, "--client-port", str(port)]
         # One address holds all connections here; Java is given the same setting.
         self._command += ["--data-dir", str(data_dir), "--log-level", "warning", "--set", "maxClientCnxns=0"]
         for name, value in props.items():
@@ -117,6 +127,11 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
         return int(line.split()[1]) * 1024
+
+    def cpu_s(self) -> float:
+        """Processor time that the process used so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
     def pause(self) -> None:
         """Take it off its processor while another one is measured."""

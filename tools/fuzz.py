@@ -4,7 +4,7 @@ Knows how to run a target of tools/fuzz_targets.py within limits: no exception m
 CPU time at most and memory of a few frames. With atheris (`pip install atheris`) the search is led by the coverage of
 coati; without, inputs are mutated blindly. Must not know what a target reads.
 Exit code 1 means that an input broke a limit; it is written to --crashes, and --replay FILE looks at it again.
-New inputs stay in --work; `--keep` puts the smallest of them that reach all that was reached into the corpus.
+New inputs stay in --work; `--keep` puts the few that reach most into the corpus.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 import tracemalloc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from types import FrameType
+from typing import Any, Protocol, TypeAlias, cast
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 WORK = ROOT / "build" / "fuzz"
+SOURCES = str(ROOT / "src" / "coati")
 
 MAX_CPU_S = 1.0
 # A jump of the process's peak by this much is worth a second run that counts every allocation.
@@ -38,7 +39,7 @@ MAX_INPUT_BYTES = 4096
 # libFuzzer ends a run that does not come back.
 HANG_S = 20
 KEPT_BYTES = 6000
-KEPT_FILES = 32
+KEPT_FILES = 24
 EDGES = tuple(
     value.to_bytes(4, "big", signed=True)
     for value in (0, 1, 4, -1, -2, -5, -(1 << 31), (1 << 31) - 1, 0xFFFFF, 0x100000)
@@ -129,13 +130,11 @@ def search_with_atheris(options: argparse.Namespace, corpus: Path, work: Path) -
         f"-artifact_prefix={options.crashes}/{target.name}-",
         "-rss_limit_mb=4096",
         "-verbosity=0",
-        *([] if options.merge_into else ["-print_final_stats=1"]),
+        "-print_final_stats=1",
     ]
     if options.seed is not None:
         arguments.append(f"-seed={options.seed}")
-    merge = [f"-merge_control_file={work.parent / 'merge.control'}", "-merge=1"] if options.merge_into else []
-    places = [options.merge_into, str(work), str(corpus)] if options.merge_into else [str(work), str(corpus)]
-    atheris.Setup([sys.argv[0], *arguments, *merge, *places], lambda data: check(target, data))
+    atheris.Setup([sys.argv[0], *arguments, str(work), str(corpus)], lambda data: check(target, data))
     atheris.Fuzz()
 
 
@@ -231,20 +230,54 @@ def corpus_of(options: argparse.Namespace, name: str) -> Path:
     return Path(options.corpus) if options.corpus else CORPUS / name
 
 
-def keep(options: argparse.Namespace, name: str) -> None:
-    """Replaces the target's corpus by the smallest inputs that reach what all reach, as far as there is room."""
-    corpus = corpus_of(options, name)
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as merged:
-        if importlib.util.find_spec("atheris") is not None:
-            child(options, name, "--merge-into", merged)
-        found = read_inputs(Path(merged)) or read_inputs(corpus)
+Arc: TypeAlias = tuple[str, int, int]
+TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
+
+
+def reached(target: Target, data: bytes) -> set[Arc]:
+    """Which steps from line to line of coati's own code an input takes."""
+    arcs: set[Arc] = set()
+    last: dict[FrameType, int] = {}
+
+    def on_line(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+        if event == "line":
+            arcs.add((frame.f_code.co_filename, last.get(frame, 0), frame.f_lineno))
+            last[frame] = frame.f_lineno
+        return on_line
+
+    def on_call(frame: FrameType, _: str, __: object) -> TraceFunction | None:
+        return on_line if frame.f_code.co_filename.startswith(SOURCES) else None
+
+    before = sys.gettrace()
+    sys.settrace(on_call)
+    try:
+        target.run(data)
+    finally:
+        sys.settrace(before)
+    return arcs
+
+
+def telling(target: Target, inputs: Iterable[bytes]) -> list[bytes]:
+    """The inputs that reach most: each the one that adds most to those before, the shortest of equals."""
+    arcs = {data: reached(target, data) for data in sorted(inputs, key=lambda data: (len(data), data)) if data}
     kept: list[bytes] = []
-    for data in sorted(dict.fromkeys(found), key=lambda data: (len(data), data)):
-        if data and len(kept) < KEPT_FILES and sum(map(len, kept)) + len(data) <= KEPT_BYTES:
-            kept.append(data)
+    room = KEPT_BYTES
+    while arcs and len(kept) < KEPT_FILES:
+        best = max(arcs, key=lambda data: len(arcs[data]))
+        gained = arcs.pop(best)
+        kept.append(best)
+        room -= len(best)
+        arcs = {data: left for data, seen in arcs.items() if len(data) <= room and (left := seen - gained)}
+    return kept
+
+
+def keep(target: Target, corpus: Path, work: Path) -> None:
+    """Replaces the target's corpus by the few of all known inputs that reach most."""
+    found = [*target.seeds(), *read_inputs(corpus), *read_inputs(work)]
+    kept = telling(target, found)
     shutil.rmtree(corpus, ignore_errors=True)
     write_inputs(corpus, kept)
-    print(f"{name}: {len(kept)} of {len(found)} inputs kept, {sum(map(len, kept))} bytes")
+    print(f"{target.name}: {len(kept)} of {len(found)} inputs kept, {sum(map(len, kept))} bytes")
 
 
 def replay(targets: dict[str, Target], options: argparse.Namespace) -> int:
@@ -267,7 +300,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="renew the corpus from what was found")
     parser.add_argument("--replay", nargs="+", metavar="FILE", help="run these inputs only")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--merge-into", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if (options.replay or options.corpus) and not options.target:
         parser.error("--replay and --corpus need --target")
@@ -291,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = [name for name in names if child(options, name) != 0]
     if options.keep and not failed:
         for name in names:
-            keep(options, name)
+            keep(targets[name], corpus_of(options, name), Path(options.work) / name)
     print(
         f"{len(names) - len(failed)} of {len(names)} targets passed" + (f", not {', '.join(failed)}" if failed else "")
     )

@@ -63,7 +63,7 @@ def finish(process: subprocess.Popen[str]) -> Ran:
     return Ran(process.returncode, output)
 
 
-def shell(version: str, server: peers.Server, chroot: str, command: Sequence[str] = (), script: str = "") -> subprocess.Popen[str]:
+def shell(version: str, server: peers.Server, chroot: str = "", command: Sequence[str] = (), script: str = "") -> subprocess.Popen[str]:
     """Start zkCli on `server`: one command, or a script as if typed."""
     return java(version, [SHELL, "-server", server.address + chroot, "-timeout", "20000", "-waitforconnection", *command], script)
 

@@ -25,7 +25,7 @@ from typing import Protocol
 import pytest
 
 from tests.interop import raw
-from tools.javapeer import JavaServer, JavaUnavailable, four_letter, free_port, why_missing
+from tools.javapeer import JavaServer, four_letter, free_port, why_missing
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,18 +223,6 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-def coati_missing() -> str | None:
-    """Why coati cannot run here, or None."""
-    if sys.platform != "linux":
-        return "the interop tests drive processes and sockets the way Linux has them"
-    probe = subprocess.run(
-        [sys.executable, "-m", "coati", "serve", "--help"], capture_output=True, check=False, timeout=60, cwd=ROOT
-    )
-    if probe.returncode == 0:
-        return None
-    return f"`python -m coati serve --help` fails: {probe.stderr.decode(errors='replace').strip().splitlines()[-1:]}"
-
-
 @contextmanager
 def running(
     kind: str,
@@ -242,23 +230,17 @@ def running(
     props: Mapping[str, str] | None = None,
     cfg: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """A server of `kind` (`coati`, `3.8.0` or `3.9.3`) for the length of the block; skips or fails when it cannot run here."""
-    reason = coati_missing() if kind == "coati" else why_missing(kind)
-    if reason is not None:
-        missing(reason)
+    """A server of `kind` (`coati`, `3.8.0` or `3.9.3`) for the length of the block; a missing Java skips or fails the test."""
     server: CoatiServer | JavaServer
     if kind == "coati":
         server = CoatiServer(data_dir, props=props, cfg=cfg)
     else:
+        reason = why_missing(kind)
+        if reason is not None:
+            missing(reason)
         server = JavaServer(kind, data_dir, props=props, cfg=cfg)
     try:
         server.start()
-    except JavaUnavailable as reason_now:
-        missing(str(reason_now))
-    except BaseException:
-        server.close()
-        raise
-    try:
         yield server
     finally:
         server.close()

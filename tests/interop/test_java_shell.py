@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -14,8 +15,8 @@ from tools.javapeer import why_missing
 
 CLIENTS = ["3.8.0", "3.9.3"]
 MARK = "printwatches"  # says "printwatches is on", which tells the commands' outputs apart
-MARKED = "printwatches is on\n"
-EVENT = re.compile(r"\n?WATCHER::\n\nWatchedEvent (.*)\n")
+MARKED = "printwatches is on"
+LIST = re.compile(r"^\[(.*)\]$")
 
 SCRIPT = """
 version
@@ -30,7 +31,7 @@ create -e /a/e mine
 create -e /a/e/child no
 create -c /box
 create -t 60000 /ttl value
-create -s -t 60000 /ttl- value
+create -s -t 60000 /a/ttl- value
 create /acl secret world:anyone:r
 create /nope/deep x
 create /bad/
@@ -83,7 +84,8 @@ delquota -n /a
 listquota /a
 delquota /a
 listquota /a
-setquota -N 7 -B 70 /a
+setquota -N 7 /a
+setquota -B 70 /a
 listquota /a
 delquota -N /a
 delquota -B /a
@@ -120,21 +122,21 @@ delete /zookeeper
 unknown command
 history
 redo 3
-redo 2
+deleteall /acl
+deleteall /box
+deleteall /hers
+delete /quoted
+delete /ttl
+delete /ключ
+ls /
 close
 ls /
 """
 
 
-@pytest.fixture(scope="module", params=["coati", "3.9.3"], ids=["coati", "java"])
-def quiet_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server that does nothing by itself, so that zxids tell what the shell did."""
-    with peers.running(request.param, props=peers.LOCKSTEP_PROPS) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
 def both() -> Iterator[tuple[Server, Server]]:
+    """Servers that do nothing by themselves, so that zxids tell what the shell did."""
     with (
         peers.running("coati", props=peers.LOCKSTEP_PROPS) as coati,
         peers.running("3.9.3", props=peers.LOCKSTEP_PROPS) as java,
@@ -154,69 +156,71 @@ def make_root(server: Server, path: str) -> None:
         session.close()
 
 
-def conversation(output: str, server: Server, commands: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """What each command printed, and the watch events, which come when they come."""
-    text = comparable(output, server)
-    events = EVENT.findall(text)
-    parts = EVENT.sub("", text).split(MARKED)
-    return list(zip(["", *commands], parts, strict=False)), events
+Talk = list[tuple[str, list[str]]]
 
 
-def run_script(version: str, servers: tuple[Server, ...], chroot: str) -> list[tuple[list[tuple[str, str]], list[str]]]:
+def conversation(output: str, server: Server, commands: list[str]) -> tuple[Talk, list[str]]:
+    """What each command printed, and the watch events, which the shell prints when they come."""
+    lines = [line for line in comparable(output, server).splitlines() if line and line != "WATCHER::"]
+    events = [line for line in lines if line.startswith("WatchedEvent ")]
+    talk: Talk = [("", [])]
+    ahead = iter(commands)
+    for line in lines:
+        if line == MARKED:
+            talk.append((next(ahead, "end"), []))
+        elif not line.startswith("WatchedEvent "):
+            names = LIST.match(line)
+            talk[-1][1].append(f"{sorted(names[1].split(', '))}" if names else line)
+    return talk, events
+
+
+def run_script(version: str, *servers: Server) -> list[tuple[Talk, list[str]]]:
     commands = SCRIPT.strip().splitlines()
     script = "".join(f"{command}\n{MARK}\n" for command in ["", *commands])
-    processes = []
-    for server in servers:
-        make_root(server, chroot)
-        processes.append(shell(version, server, chroot, script=script))
+    processes = [shell(version, server, script=script) for server in servers]
     ran = [finish(process) for process in processes]
     talks = [conversation(each.output, server, commands) for each, server in zip(ran, servers, strict=True)]
     for talk, _ in talks:
-        assert len(talk) > len(commands), "the shell ended early"
+        assert talk[-1][0] == "end", f"the shell ended early, after {talk[-1]}"
     return talks
 
 
 @pytest.mark.parametrize("version", CLIENTS)
 def test_scripted_session_looks_the_same(both: tuple[Server, Server], version: str) -> None:
     need(version)
-    (ours, our_events), (theirs, their_events) = run_script(version, both, f"/script{version[2]}")
-    differences = [f"{a[0]}\n  coati: {a[1]!r}\n  java:  {b[1]!r}" for a, b in zip(ours, theirs, strict=True) if a != b]
+    (ours, our_events), (theirs, their_events) = run_script(version, *both)
+    differences = [f"{a[0]}\n  coati: {a[1]}\n  java:  {b[1]}" for a, b in zip(ours, theirs, strict=True) if a != b]
     assert not differences, "\n".join(differences)
     assert our_events == their_events
 
 
 @pytest.mark.parametrize("version", CLIENTS)
-def test_scripted_session_means_something(quiet_server: Server, version: str) -> None:
+def test_scripted_session_means_something(server: Server, version: str) -> None:
     # The comparison above would be content with two servers that refuse everything.
     need(version)
-    ((talk, events),) = run_script(version, (quiet_server,), f"/means{version[2]}")
-    said = {command: text for command, text in talk}
-    assert "Created /a\n" in said["create /a/b"] or "Created /a/b" in said["create /a/b"]
-    assert "Node already exists: /a" in said["create /a data"]
-    assert "Created /a/seq-0000000001" in said["create -s /a/seq- one"]
-    assert "Ephemerals cannot have children" in said["create -e /a/e/child no"]
-    assert "значение" in said["get /ключ"]
-    assert "version No is not valid : /a" in said["set -v 1 /a 4"]
-    assert "count=5" in said["listquota /a"] or "quota for /a does not exist" in said["listquota /a"]
-    assert "'digest,'alice:" in said["getAcl /box"]
+    ((talk, events),) = run_script(version, server)
+    said = dict(talk)
+    assert said["create /a data"] == ["Node already exists: /a"]  # the second of two
+    assert said["create -s /a/seq- one"] == ["Created /a/seq-0000000001"]
+    assert said["create -e /a/e/child no"] == ["Ephemerals cannot have children: /a/e/child"]
+    assert said["get /ключ"] == ["значение"]
+    assert said["set -v 1 /a 4"] == ["version No is not valid : /a"]
+    assert said["setquota -n 6 /a/b"] == ["/a/b has a parent /a which has a quota"]
+    assert said["getAcl /box"][0].startswith("'digest,'alice:")
+    assert any("byteHardLimit=70;countHardLimit=7" in line for line in said["listquota /a"])
+    assert said["removewatches /tree"] == ["KeeperErrorCode = No such watcher for /tree"]  # the second of two
     assert any("type:NodeDataChanged path:/a" in event for event in events)
     assert any("type:NodeCreated path:/tree/x" in event for event in events)
 
 
 @pytest.mark.parametrize("version", CLIENTS)
-def test_one_shot_commands_and_exit_codes(quiet_server: Server, version: str) -> None:
+def test_one_shot_commands_and_exit_codes(server: Server, version: str) -> None:
     need(version)
-    chroot = f"/once{version[2]}"
-    make_root(quiet_server, chroot)
-    made = finish(shell(version, quiet_server, chroot, ["create", "-s", "/n-", "data"]))
+    make_root(server, f"/once{version[2]}")
+    once = functools.partial(shell, version, server, f"/once{version[2]}")
+    made = finish(once(["create", "-s", "/n-", "data"]))
     assert (made.exit_code, "Created /n-0000000000" in made.output) == (0, True), made.output
-    got, refused = (
-        finish(process)
-        for process in [
-            shell(version, quiet_server, chroot, ["get", "-s", "/n-0000000000"]),
-            shell(version, quiet_server, chroot, ["get", "/nope"]),
-        ]
-    )
+    got, refused = map(finish, [once(["get", "-s", "/n-0000000000"]), once(["get", "/nope"])])
     assert got.exit_code == 0
     assert "\ndata\ncZxid = " in got.output
     assert refused.exit_code == 1

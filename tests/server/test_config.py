@@ -72,13 +72,13 @@ def test_config_without_a_file_is_embedded() -> None:
 def test_flags_go_before_the_file(tmp_path: Path) -> None:
     path = tmp_path / "zoo.cfg"
     path.write_text(MINIMAL)
-    config = load_config(str(path), overrides={"clientPort": Entry("0", "--port"), "tickTime": Entry("7", "--set")})
+    config = load_config(str(path), overrides={"clientPort": Entry("0", "--client-port"), "tickTime": Entry("7", "--set")})
     assert (config.client_port, config.tick_time_ms, config.data_dir) == (0, 7, "data")
 
 
 def test_a_wrong_flag_is_named() -> None:
     with pytest.raises(ConfigError, match=r'^--port: clientPort: "x" is not a whole number$'):
-        load_config(None, overrides={"clientPort": Entry("x", "--port")})
+        load_config(None, overrides={"clientPort": Entry("x", "--client-port")})
 
 
 @pytest.mark.parametrize(

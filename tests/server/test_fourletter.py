@@ -119,7 +119,7 @@ def test_empty_tables_are_java_s() -> None:
 def count_recorded(view: PlainView, received: int, sent: int) -> None:
     stats = view.stats
     for latency in (0, 0, 1, 1, 1, 1, 3, 5):
-        stats.on_update(latency)
+        stats.on_updates(1, latency)
     for replies, latency in ((3, 0), (2, 1)):
         stats.on_reads(replies, latency)
     stats.packets_received, stats.packets_sent = received, sent

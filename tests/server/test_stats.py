@@ -85,7 +85,7 @@ def test_summary_resets() -> None:
 def test_reads_and_updates_are_told_apart() -> None:
     stats = ServerStats()
     stats.on_reads(10, 2)
-    stats.on_update(5)
+    stats.on_updates(1, 5)
     assert (stats.latency.count, stats.latency.total, stats.latency.highest) == (11, 25, 5)
     assert (stats.read_latency.count, stats.update_latency.count) == (10, 1)
     assert (stats.packets_received, stats.packets_sent) == (11, 11)

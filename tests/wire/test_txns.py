@@ -172,14 +172,15 @@ def test_create_of_3_3_has_no_parent_version() -> None:
             decode_txn(encode_txn(header(type_), DeleteTxn(b""), None)[:32] + data)
 
 
-@pytest.mark.parametrize("digest", [None, 0, 0x1234_5678_9ABC_DEF0])
+@pytest.mark.parametrize("digest", [None, 1, 0x1234_5678_9ABC_DEF0, (1 << 64) - 1])
 def test_close_session_without_a_body(digest: int | None) -> None:
     # Before 3.6, or with zookeeper.closeSessionTxn.enabled=false.
     head = header(codes.OP_CLOSE_SESSION)
     whole = encode_txn(head, CloseSessionTxn([]), digest)
     record = decode_txn(whole[:32] + whole[36:])
     assert (record.txn, record.digest) == (CloseSessionTxn([]), digest)
-    assert decode_txn(encode_txn(head, CloseSessionTxn([b"/a", b"/b"]), digest)).txn == CloseSessionTxn([b"/a", b"/b"])
+    for paths in ([b"/a"], [b"/a", b"/b"], [b"", b""], [b"/a", b"/b", b"/c"]):
+        assert decode_txn(encode_txn(head, CloseSessionTxn(paths), digest)).txn == CloseSessionTxn(paths)
 
 
 @pytest.mark.parametrize("type_", [0, 3, 4, 9, 11, 13, 22, 23, 100, 107, -2, -12, 9999, -(1 << 31), (1 << 31) - 1])

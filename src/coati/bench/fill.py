@@ -28,7 +28,7 @@ def fill(hosts: Sequence[Host], root: bytes, count: int, data: bytes) -> None:
         if parents == 0:
             return
         ring = create_ring(root + b"/p", b"", window=IN_FLIGHT, size=max(parents, IN_FLIGHT))
-        _run_out([Lane(session, ring, budget=parents)])
+        _run_out([Lane(session.sock, ring, budget=parents)])
     children = create_ring(root + b"/p" + LAP_MARK + b"/n", data, window=IN_FLIGHT, size=FAN_OUT)
     sessions: list[Session] = []
     try:
@@ -49,14 +49,11 @@ def filled_path(root: bytes, number: int) -> bytes:
 
 def remove_tree(session: Session, path: bytes) -> None:
     """Delete `path` and all below it, children first. Raises KeeperError when somebody else is at work there."""
-    waiting = [path]
-    found: list[bytes] = []
-    while waiting:
-        parent = waiting.pop()
-        found.append(parent)
-        waiting += [b"%s/%s" % (parent, name) for name in session.children(parent)]
-    for parent in reversed(found):
-        session.delete(parent)
+    levels = [[path]]
+    while below := session.children(*levels[-1]):
+        levels.append(below)
+    for level in reversed(levels):
+        session.delete(*level)
 
 
 def _filling_lanes(sessions: list[Session], ring: Ring, parents: int, count: int) -> list[Lane]:
@@ -65,7 +62,7 @@ def _filling_lanes(sessions: list[Session], ring: Ring, parents: int, count: int
     for i, session in enumerate(sessions):
         own = range(i, parents, len(sessions))
         budget = sum(min(FAN_OUT, count - parent * FAN_OUT) for parent in own)
-        lanes.append(Lane(session, ring, first_lap=i, lap_step=len(sessions), budget=budget))
+        lanes.append(Lane(session.sock, ring, first_lap=i, lap_step=len(sessions), budget=budget))
     return lanes
 
 

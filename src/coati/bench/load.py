@@ -8,6 +8,7 @@ Invariants: a lane sends as many requests as it took replies; nothing is sent af
 from __future__ import annotations
 
 import select
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from struct import Struct
@@ -15,7 +16,7 @@ from time import perf_counter, perf_counter_ns
 from typing import Final
 
 from coati.bench.ring import LENGTH_BYTES, Ring
-from coati.bench.session import BenchFailed, Session
+from coati.bench.session import BenchFailed
 from coati.errors import ProtocolError
 from coati.wire.codes import XID_NOTIFICATION, XID_PING
 
@@ -49,13 +50,12 @@ class Lane:
         "mark_ns",
         "ring",
         "sent_at",
-        "session",
         "sock",
     )
 
     def __init__(
         self,
-        session: Session,
+        sock: socket.socket,
         ring: Ring,
         *,
         first_lap: int = 0,
@@ -63,9 +63,8 @@ class Lane:
         start: int = 0,
         budget: int = UNLIMITED,
     ) -> None:
-        self.session = session
-        self.sock = session.sock
-        self.sock.setblocking(False)
+        self.sock = sock
+        sock.setblocking(False)
         self.ring = ring
         self.lap = first_lap
         self.lap_step = lap_step

@@ -22,9 +22,13 @@ def percentile(ordered: Sequence[int], percent: float) -> int:
 
 @dataclass(kw_only=True)
 class Report:
-    """`ops` were answered without error in `seconds`; `errors` counts error replies by code over the whole run, warm-up
-    included. Latencies are in nanoseconds, ascending: of every request for lone runs, else a sample, the last request
-    of a batch from its send to its reply."""
+    """What one run measured.
+
+    `ops` were answered without error in `seconds`; `errors` counts error replies by code over the whole run, warm-up
+    included. `generator_cpu` is how much of a processor the load itself took: near 1, it was the limit. Latencies are
+    in nanoseconds, ascending: of every request for lone runs, else a sample, the last request of a batch from its send
+    to its reply.
+    """
 
     mix: str
     connections: int
@@ -35,6 +39,7 @@ class Report:
     errors: dict[int, int] = field(default_factory=dict)
     latencies_ns: list[int] = field(default_factory=list)
     ops_by_connection: list[int] = field(default_factory=list)
+    generator_cpu: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -66,6 +71,7 @@ class Report:
             "latency_samples": len(self.latencies_ns),
             "slowest_connection_ops": min(self.ops_by_connection, default=self.ops),
             "fastest_connection_ops": max(self.ops_by_connection, default=self.ops),
+            "generator_cpu": round(self.generator_cpu, 3),
             "errors": {str(code): count for code, count in sorted(self.errors.items())},
             "ok": self.ok,
         }
@@ -75,7 +81,8 @@ class Report:
         line = (
             f"{self.mix} {self.connections} x {self.in_flight}, {self.data_bytes} bytes: {self.ops_per_s:,.0f} ops/s, "
             f"p50 {self.latency_us(50):,.0f} us, p99 {self.latency_us(99):,.0f} us, "
-            f"max {self.latency_us(100):,.0f} us ({len(self.latencies_ns):,} samples in {self.seconds:.1f} s)"
+            f"max {self.latency_us(100):,.0f} us ({len(self.latencies_ns):,} samples in {self.seconds:.1f} s, "
+            f"generator {self.generator_cpu:.0%} busy)"
         )
         if self.errors:
             line += "; ERRORS " + ", ".join(f"{code}: {count}" for code, count in sorted(self.errors.items()))

@@ -11,7 +11,7 @@ import secrets
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Final
 
 from coati.bench.fill import remove_tree
@@ -40,8 +40,8 @@ def run(plan: Plan) -> Report:
     with Session(plan.hosts[0]) as session:
         session.create(plan.root)
         if plan.mix != "create":
-            for key in range(plan.keys):
-                session.create(key_path(plan.root, key), payload(plan.data_bytes))
+            keys = [key_path(plan.root, key) for key in range(plan.keys)]
+            session.create(*keys, data=payload(plan.data_bytes))
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle would be a latency of ours, not of the server
     try:
@@ -84,16 +84,16 @@ def _pipelined(plan: Plan) -> Report:
         rings = _rings(plan, sessions[0])
         lanes = [
             # Different starts: otherwise all lanes would send their writes of a mix at the same time.
-            Lane(session, rings[i % len(rings)], start=0 if plan.mix == "create" else i * 37)
+            Lane(session.sock, rings[i % len(rings)], start=0 if plan.mix == "create" else i * 37)
             for i, session in enumerate(sessions)
         ]
         load = Load(lanes)
         load.start(plan.in_flight)
-        start_s = load.run_until(perf_counter() + plan.warmup_seconds)
+        start_s, start_cpu_s = load.run_until(perf_counter() + plan.warmup_seconds), process_time()
         before = [lane.done for lane in lanes]
         for lane in lanes:
             lane.latencies_ns.clear()
-        end_s = load.run_until(start_s + plan.seconds)
+        end_s, end_cpu_s = load.run_until(start_s + plan.seconds), process_time()
         ops = [lane.done - done for lane, done in zip(lanes, before, strict=True)]
         latencies = sorted(latency for lane in lanes for latency in lane.latencies_ns)
         load.stop()
@@ -104,6 +104,7 @@ def _pipelined(plan: Plan) -> Report:
             session.abort()
     report = _report(plan, end_s - start_s, ops, sum((lane.errors for lane in lanes), Counter()))
     report.latencies_ns = latencies
+    report.generator_cpu = (end_cpu_s - start_cpu_s) / report.seconds
     return report
 
 

@@ -1,11 +1,12 @@
-"""One blocking session of the load generator: handshake, single requests for setting up, the socket for the rest.
+"""One blocking session of the load generator: handshake, requests for setting up, the socket for the rest.
 
-Knows the client protocol's framing and handshake. Must not know what is measured. One request is in flight at most.
+Knows the client protocol's framing and handshake. Must not know what is measured.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from struct import Struct
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -28,6 +29,7 @@ from coati.wire.records import (
 
 SESSION_TIMEOUT_MS: Final = 30_000
 SOCKET_TIMEOUT_S: Final = 30.0
+PIPELINED: Final = 100
 CLOSE_XID: Final = 0x7FFFFFFF
 PASSWORD_BYTES: Final = 16
 OPEN_ACL: Final = ACL(PERM_ALL, Id("world", "anyone"))
@@ -91,29 +93,43 @@ class Session:
         else:
             self.abort()
 
-    def call(self, op: int, record: Record | None = None, path: bytes = b"") -> Reader:
-        """Send one request, return the reply's body. Raises KeeperError for an error reply, ProtocolError."""
-        self._xid += 1
-        self._send(request_frame(self._xid, op, record))
-        reader = Reader(self._receive())
-        header = ReplyHeader.read(reader)
-        if header.xid != self._xid:
-            raise ProtocolError(f"reply to xid {header.xid} where {self._xid} was asked")
-        if header.err:
-            raise keeper_error(header.err, path)
-        return reader
+    def call(self, op: int, records: Sequence[Record]) -> list[Reader]:
+        """Send requests of one kind, PIPELINED at a time, and return the bodies of their replies.
 
-    def create(self, path: bytes, data: bytes = b"") -> None:
-        """Create a persistent znode open to all."""
-        self.call(OP_CREATE, CreateRequest(path, data, [OPEN_ACL], 0), path)
+        Raises KeeperError for the first error reply, ProtocolError.
+        """
+        bodies: list[Reader] = []
+        for at in range(0, len(records), PIPELINED):
+            chunk = records[at : at + PIPELINED]
+            first = self._xid + 1
+            self._xid += len(chunk)
+            self._send(b"".join(request_frame(first + i, op, record) for i, record in enumerate(chunk)))
+            # All of them first: after an error reply the session is still good for more.
+            replies = [Reader(self._receive()) for _ in chunk]
+            for i, reply in enumerate(replies):
+                header = ReplyHeader.read(reply)
+                if header.xid != first + i:
+                    raise ProtocolError(f"reply to xid {header.xid} where {first + i} was due")
+                if header.err:
+                    raise keeper_error(header.err)
+            bodies += replies
+        return bodies
 
-    def delete(self, path: bytes) -> None:
-        """Delete a znode of any version."""
-        self.call(OP_DELETE, DeleteRequest(path, -1), path)
+    def create(self, *paths: bytes, data: bytes = b"") -> None:
+        """Create persistent znodes open to all."""
+        self.call(OP_CREATE, [CreateRequest(path, data, [OPEN_ACL], 0) for path in paths])
 
-    def children(self, path: bytes) -> list[bytes]:
-        """The names of the children."""
-        return GetChildrenResponse.read(self.call(OP_GET_CHILDREN, GetChildrenRequest(path, False), path)).children
+    def delete(self, *paths: bytes) -> None:
+        """Delete znodes of any version."""
+        self.call(OP_DELETE, [DeleteRequest(path, -1) for path in paths])
+
+    def children(self, *paths: bytes) -> list[bytes]:
+        """The paths of all children of znodes."""
+        found: list[bytes] = []
+        bodies = self.call(OP_GET_CHILDREN, [GetChildrenRequest(path, False) for path in paths])
+        for path, body in zip(paths, bodies, strict=True):
+            found += [b"%s/%s" % (path, name) for name in GetChildrenResponse.read(body).children]
+        return found
 
     def close(self) -> None:
         """End the session as a client should, then hang up; errors no longer matter."""

@@ -19,7 +19,7 @@ EPILOG: Final = f"""
 Without a file the server listens on 127.0.0.1:{DEFAULT_PORT} and keeps its data in ./{DEFAULT_DATA_DIR}.
 Flags go before the file. Examples:
   coati serve conf/zoo.cfg
-  coati serve --port 0 --data-dir /var/tmp/zk --set tickTime=500 -D zookeeper.snapCount=1000
+  coati serve --client-port 0 --data-dir /var/tmp/zk --set tickTime=500 -D zookeeper.snapCount=1000
 """
 
 
@@ -33,7 +33,29 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"coati serve: {error}", file=sys.stderr)
         return INVALID_INVOCATION
-    return run(config, log_level=options.log_level, wants_hint=options.hint)
+    return run(config, sys.stderr, log_level=options.log_level, on_serving=_hint if options.hint else _say_nothing)
+
+
+def _say_nothing(address: str) -> None:
+    """The log has said it."""
+
+
+def _hint(address: str) -> None:
+    """For somebody who has just typed `make run`."""
+    host, _, port = address.rpartition(":")
+    print(
+        f"""
+coati serves at {address}. To try it, in another terminal:
+  echo srvr | nc {host} {port}                 ask how it is
+  zkCli.sh -server {address}            ZooKeeper's own shell, if you have it
+or from Python (pip install kazoo):
+  from kazoo.client import KazooClient
+  zk = KazooClient("{address}"); zk.start(); print(zk.get_children("/"))
+Ctrl-C stops the server; its data stays.
+""",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("config", nargs="?", metavar="zoo.cfg", help="configuration in ZooKeeper's own format")
     parser.add_argument("--data-dir", metavar="DIR", help="where snapshots and logs are kept (dataDir)")
-    parser.add_argument("--port", metavar="N", help="client port, 0 for any free one (clientPort)")
+    parser.add_argument("--client-port", metavar="N", help="client port, 0 for any free one (clientPort)")
     parser.add_argument("--host", metavar="NAME", help="address to listen on (clientPortAddress)")
     parser.add_argument(
         "--set", dest="keys", action="append", default=[], metavar="KEY=VALUE", help="a key of zoo.cfg; may be repeated"
@@ -62,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _overrides(options: argparse.Namespace) -> dict[str, Entry]:
     """Keys of zoo.cfg that flags set; a named flag goes before `--set`."""
     overrides = {key: Entry(value, "--set") for key, value in map(_pair, options.keys)}
-    for flag, key in (("data_dir", "dataDir"), ("port", "clientPort"), ("host", "clientPortAddress")):
+    for flag, key in (("data_dir", "dataDir"), ("client_port", "clientPort"), ("host", "clientPortAddress")):
         value = getattr(options, flag)
         if value is not None:
             overrides[key] = Entry(value.strip(), f"--{flag.replace('_', '-')}")

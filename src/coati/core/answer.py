@@ -15,7 +15,7 @@ from typing import Final
 from coati import errors
 from coati.core.acl import Access, encode_acl, mask_digests
 from coati.core.change import Change, Trigger
-from coati.core.multi import read_multi_read
+from coati.core.multi import are_reads, read_multi
 from coati.core.tree import ROOT, Tree
 from coati.core.watches import Watcher, Watches
 from coati.core.znode import STAT_BYTES, Znode
@@ -48,7 +48,10 @@ def error_reply(xid: int, zxid: int, err: int) -> bytes:
 
 
 def unimplemented_reply(xid: int) -> bytes:
-    """For opcodes a client may not send; it never had a zxid (UnimplementedRequestProcessor)."""
+    """For opcodes a client may not send. It never had a zxid, and the connection is closed behind it.
+
+    Source: UnimplementedRequestProcessor.
+    """
     return pack_reply(HEADER_BYTES, xid, NO_ZXID, errors.UNIMPLEMENTED)
 
 
@@ -189,7 +192,7 @@ class Answers:
         elif op == codes.OP_GET_ACL:
             body = self._get_acl(conn, r)
         elif op == codes.OP_MULTI_READ:
-            body = self._multi_read(conn, r)
+            return self._multi_read(conn, xid, r)
         elif op == codes.OP_ADD_WATCH:
             body = self._add_watch(conn, r)
         elif op == codes.OP_CHECK_WATCHES or op == codes.OP_REMOVE_WATCHES:
@@ -264,10 +267,7 @@ class Answers:
     # The rest
 
     def _sync(self, r: Reader) -> bytes:
-        """The path comes back, as Java's decoder understood it."""
-        path = r.path()
-        if not path.isascii():
-            path = path.decode("utf-8", "replace").encode()
+        path = _as_java(r.path())
         return _pack_int(len(path)) + path
 
     def _get_acl(self, conn: Watcher, r: Reader) -> bytes:
@@ -278,9 +278,15 @@ class Answers:
             return acl.wire + node.stat()
         return encode_acl(mask_digests(acl.entries)) + node.stat()
 
-    def _multi_read(self, conn: Watcher, r: Reader) -> bytes:
+    def _multi_read(self, conn: Watcher, xid: int, r: Reader) -> bytes:
+        ops = read_multi(r)
+        err = errors.OK
         w = Writer()
-        for op in read_multi_read(r):
+        if ops and not are_reads(ops):
+            # Java finds out when it has begun the response, and sends what there is of it.
+            err = errors.MARSHALLING_ERROR
+            ops = []
+        for op in ops:
             try:
                 node = self._readable(conn, op.path, codes.PERM_READ)
             except KeeperError as error:
@@ -290,7 +296,8 @@ class Answers:
             w.raw(_pack_multi_header(op.op, False, errors.OK))
             w.raw(node.body if op.op == codes.OP_GET_DATA else children_vector(op.path or ROOT, node))
         w.raw(_END_OF_MULTI)
-        return w.getvalue()
+        body = w.getvalue()
+        return pack_reply(HEADER_BYTES + len(body), xid, self._tree.last_zxid, err) + body
 
     def _add_watch(self, conn: Watcher, r: Reader) -> bytes:
         path = r.path()
@@ -347,7 +354,7 @@ class Answers:
         for path in data_paths:
             node = nodes.get(path)
             if node is None:
-                frames.append(event_frame(codes.EVENT_DELETED, path, NO_ZXID))
+                frames.append(event_frame(codes.EVENT_DELETED, _as_java(path), NO_ZXID))
             elif node.mzxid() > zxid:
                 frames.append(event_frame(codes.EVENT_DATA_CHANGED, path, NO_ZXID))
             else:
@@ -360,7 +367,7 @@ class Answers:
         for path in child_paths:
             node = nodes.get(path)
             if node is None:
-                frames.append(event_frame(codes.EVENT_DELETED, path, NO_ZXID))
+                frames.append(event_frame(codes.EVENT_DELETED, _as_java(path), NO_ZXID))
             elif node.pzxid() > zxid:
                 frames.append(event_frame(codes.EVENT_CHILDREN_CHANGED, path, NO_ZXID))
             else:
@@ -391,6 +398,19 @@ class Answers:
 
 
 _NO_PATHS: Final[dict[bytes, None]] = {}
+
+
+def _as_java(path: bytes) -> bytes:
+    """A path that comes back as it came in, the way Java decodes and encodes it.
+
+    Bytes that are no UTF-8 become U+FFFD, and a character beyond the BMP becomes two surrogates of three bytes each
+    (BinaryOutputArchive.stringToByteBuffer). No znode has such a path.
+    """
+    if path.isascii():
+        return path
+    units = path.decode("utf-8", "replace").encode("utf-16-be")
+    text = "".join(chr(units[at] << 8 | units[at + 1]) for at in range(0, len(units), 2))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _trim(text: bytes) -> bytes:

@@ -43,26 +43,28 @@ class MultiOp:
 
 
 def read_multi(r: Reader) -> list[MultiOp]:
-    """The writes of a multi. Raises MarshallingError on anything else in it, reads included."""
+    """The operations of a multi. Raises MarshallingError on one that may not stand in it, and on reads among writes.
+
+    Reads alone it takes: both requests have the same record, and what does not belong in one of them is refused later.
+    """
     ops: list[MultiOp] = []
     header = MultiHeader.read(r)
     while not header.done:
-        ops.append(_read_write(header.type, r))
+        if header.type in _READS:
+            # A getChildren request has the same fields. The watch flag is read and not heeded: Op.getData has none.
+            op = MultiOp(header.type, GetDataRequest.read(r).path)
+        else:
+            op = _read_write(header.type, r)
+        if ops and (op.op in _READS) != (ops[0].op in _READS):
+            raise MarshallingError("reads and writes in one multi")
+        ops.append(op)
         header = MultiHeader.read(r)
     return ops
 
 
-def read_multi_read(r: Reader) -> list[MultiOp]:
-    """The reads of a multiRead. Raises MarshallingError on anything else in it."""
-    ops: list[MultiOp] = []
-    header = MultiHeader.read(r)
-    while not header.done:
-        if header.type not in _READS:
-            raise MarshallingError(f"operation {header.type} in a multiRead")
-        # A getChildren request has the same fields. The watch flag is read and not heeded: Op.getData has none.
-        ops.append(MultiOp(header.type, GetDataRequest.read(r).path))
-        header = MultiHeader.read(r)
-    return ops
+def are_reads(ops: list[MultiOp]) -> bool:
+    """Whether the operations, at least one, are reads."""
+    return bool(ops) and ops[0].op in _READS
 
 
 def _read_write(type_: int, r: Reader) -> MultiOp:

@@ -15,9 +15,9 @@ from struct import Struct
 from typing import Final
 
 from coati import errors
-from coati.core.acl import OPEN_WIRE, Access, AclList
+from coati.core.acl import OPEN_WIRE, Access
 from coati.core.change import Change
-from coati.core.multi import MultiOp, read_multi
+from coati.core.multi import MultiOp, are_reads, read_multi
 from coati.core.quota import QuotaBreach, check_quota, limit_path, stat_path
 from coati.core.sessions import SessionTable
 from coati.core.tree import ROOT, SPECIAL_PATHS, Tree
@@ -354,8 +354,8 @@ class Preparer:
             raise NoAuthError(path)
         if flags in _SEQUENTIAL_FLAGS:
             path = b"%s%010d" % (path, parent.cversion)
-        # The parent is there, so it is valid; a plain name makes the path valid as a whole.
-        if not path[slash + 1 :].isalnum():
+        # The parent is there, so it is valid (but for the root found under "//"); a plain name makes all of it valid.
+        if slash == 1 or not path[slash + 1 :].isalnum():
             validate_path(path)
         old = tree.staged.get(path) or tree.nodes.get(path)
         if old is not None and old.body:
@@ -471,6 +471,8 @@ class Preparer:
 
     def _prepare_multi(self, request: Request, zxid: int, now_ms: int) -> Proposal:
         ops = read_multi(Reader(request.body, request.pos, request.end))
+        if are_reads(ops):
+            raise MarshallingError("reads in a multi")
         tree = self._tree
         subs: list[Change] = []
         parts: list[bytes] = []

@@ -195,6 +195,7 @@ class Driver:
         export = Export(replica.tree, replica.sessions.timeouts)
         self._export = export
         self._writer = self._store.begin_snapshot(export.zxid, export.sessions, export.acls)
+        self._writer.on_ready = self._post_slice
         self._post_slice()
 
     def _post_slice(self) -> None:
@@ -219,8 +220,8 @@ class Driver:
                 return
             writer.add(nodes)
             if self._clock.monotonic_ms() >= until_ms:
-                break
-        self._post_slice()
+                self._post_slice()
+                return
 
     def _end_snapshot(self, error: BaseException | None) -> None:
         export = self._export

@@ -14,7 +14,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from coati.server.fourletter import NAMES, TRACE_MASK_BYTES, ServerView, answer
 from coati.server.pipeline import Conn
@@ -82,8 +82,8 @@ class ClientProtocol(asyncio.Protocol):
     # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "a stream socket was accepted"
-        self._transport = transport
+        # uvloop's transport has all the methods of asyncio's and is none by type.
+        self._transport = cast(asyncio.Transport, transport)
         self._listener.on_open(self)
 
     def data_received(self, data: bytes) -> None:
@@ -255,20 +255,15 @@ class ClientListener:
         self._sessionless: dict[ClientProtocol, int] = {}
         self._lingering: dict[ClientProtocol, int] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_at_ms = 0
 
     # The listening socket.
 
-    def bind(self, host: str, port: int) -> tuple[str, int]:
-        """Takes the port, without listening yet; the address it got. Raises OSError."""
-        self._socket = _bound_socket(host, port)
-        address = self._socket.getsockname()
-        return str(address[0]), int(address[1])
-
-    def start(self) -> None:
-        """Lets clients in."""
-        assert self._socket is not None, "bind comes before start"
-        self._socket.listen(DEFAULT_BACKLOG if self.limits.backlog < 0 else max(self.limits.backlog, 1))
-        self._loop.add_reader(self._socket, self._accept)
+    def start(self, bound: socket.socket) -> None:
+        """Lets clients in by a socket from `bind`, which is the listener's from now on."""
+        self._socket = bound
+        bound.listen(DEFAULT_BACKLOG if self.limits.backlog < 0 else max(self.limits.backlog, 1))
+        self._loop.add_reader(bound, self._accept)
 
     def stop(self) -> None:
         """Lets nobody in any more; open connections stay."""
@@ -406,11 +401,17 @@ class ClientListener:
     # Deadlines.
 
     def _arm_sweeper(self) -> None:
-        if self._sweeper is None and self._open:
-            waits = [next(iter(waiting.values())) for waiting in (self._sessionless, self._lingering) if waiting]
-            if waits:
-                delay_s = max(0, min(waits) - self.now_ms()) / 1000
-                self._sweeper = self._loop.call_later(delay_s, self._sweep)
+        """Sets the timer to the next deadline, unless it is set to that one already."""
+        waits = [next(iter(waiting.values())) for waiting in (self._sessionless, self._lingering) if waiting]
+        if not waits:
+            return
+        next_ms = min(waits)
+        if self._sweeper is not None:
+            if self._sweep_at_ms <= next_ms:
+                return
+            self._sweeper.cancel()
+        self._sweep_at_ms = next_ms
+        self._sweeper = self._loop.call_later(max(0, next_ms - self.now_ms()) / 1000, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
@@ -452,20 +453,23 @@ def java_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _bound_socket(host: str, port: int) -> socket.socket:
-    """A socket on the first address of `host`; on every address, IPv6 and IPv4, when it is empty, as Java does."""
-    if not host:
-        try:
-            return _bind(socket.AF_INET6, ("::", port))
-        except OSError as error:
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                raise
-            return _bind(socket.AF_INET, ("0.0.0.0", port))
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return _bind(family, address)
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that has the port and does not listen yet. Raises OSError.
+
+    It is bound to the first address of `host`; when that is empty to every address, IPv6 and IPv4, as Java does.
+    """
+    if host:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return _bind_to(family, address)
+    try:
+        return _bind_to(socket.AF_INET6, ("::", port))
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _bind_to(socket.AF_INET, ("0.0.0.0", port))
 
 
-def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
+def _bind_to(family: int, address: tuple[object, ...]) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -8,12 +8,16 @@ let in is served. Order of ending: no new clients, what is being written is made
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import random
 import resource
 import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Final, TextIO
 
 from coati import __version__
@@ -23,14 +27,20 @@ from coati.core.prepare import PrepareConfig, Preparer
 from coati.core.sessions import SessionTable
 from coati.core.tree import TreeConfig
 from coati.core.watches import Watches
-from coati.errors import StorageCorrupt, StorageFailed
+from coati.errors import ConfigError, StorageCorrupt, StorageFailed
 from coati.server import logs
 from coati.server.clock import SystemClock
 from coati.server.config import ServerConfig, shown
 from coati.server.driver import Driver
-from coati.server.exitcodes import FINISHED, SEVERE_LOG_ERROR, UNABLE_TO_ACCESS_DATADIR, UNEXPECTED_ERROR
+from coati.server.exitcodes import (
+    FINISHED,
+    INVALID_INVOCATION,
+    SEVERE_LOG_ERROR,
+    UNABLE_TO_ACCESS_DATADIR,
+    UNEXPECTED_ERROR,
+)
 from coati.server.fourletter import COMPATIBLE_VERSION, parse_whitelist
-from coati.server.listeners import ClientListener, Limits, java_address
+from coati.server.listeners import ClientListener, Limits, bind, java_address, java_host
 from coati.server.recovery import load
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
@@ -39,16 +49,18 @@ from coati.storage.disk import RealDisk
 from coati.storage.store import Store, StoreConfig
 from coati.zab.solo import Solo
 
-try:
+# The `server` extra brings uvloop; without it asyncio's own loop does the same work, more slowly.
+_new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+with contextlib.suppress(ImportError):
     import uvloop
-except ImportError:  # the `server` extra brings it; without it asyncio's own loop does the same work, more slowly
-    uvloop = None
+
+    _new_loop = uvloop.new_event_loop
 
 logger = logging.getLogger("coati.server.main")
 
-# Descriptors that connections must leave for files, sockets of the server itself and the loop.
+# Descriptors that connections must leave for files, the loop and the server's own sockets.
 RESERVED_FILES: Final = 32
-# A standalone Java server numbers its sessions as server 1 would.
+# Java's standalone server gives ids as server 1 would.
 STANDALONE_SERVER_ID: Final = 1
 # How long the end may take: for the disk, then for the last bytes to clients.
 DRAIN_S: Final = 2.0
@@ -56,49 +68,339 @@ GOODBYE_S: Final = 1.0
 POLL_S: Final = 0.01
 MAX_TICK_S: Final = 0.5
 HOUR_S: Final = 3600
-# A znode is a container that the collector would look at; with a million of them a full collection takes a second, and
-# there is nothing for it to find, since nothing of ours makes cycles in steady state. So: what recovery has built is
-# frozen out of its sight, and young objects are looked at rarely.
+# A million znodes are a million objects for the cycle collector to look at, half a second each time, and nothing of
+# ours makes cycles in steady state. So what recovery built is frozen out of its sight, and the rest looked at rarely.
 GC_THRESHOLDS: Final = (100_000, 50, 1000)
+# When the disk's thread has synced it needs the interpreter's lock to say so; the loop, if busy, would keep it for the
+# default of 5 ms, which is longer than the sync of a good disk takes.
+SWITCH_INTERVAL_S: Final = 0.0005
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal came while the server was starting; there is nothing to finish."""
 
 
 class Server:
-    """One standalone server on one event loop."""
+    """One standalone server on one event loop: `open` it, then `wait`; `stop` or a fatal error ends that."""
 
     def __init__(self, config: ServerConfig, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises ConfigError for a compression that is not installed."""
         self._config = config
         self._loop = loop
         self._clock = SystemClock()
         self._disk = RealDisk(loop.call_soon_threadsafe)
         self._store = Store(self._disk, store_config(config))
-        self._ended: asyncio.Future[int] = loop.create_future()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._driver: Driver | None = None
         self._listener: ClientListener | None = None
         self._view: LiveView | None = None
-        self.address = ("", 0)
+        self._ended: asyncio.Future[int] = loop.create_future()
+        self._stopping: asyncio.Task[None] | None = None
+        # By what they do, so that each is there once.
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def start(self) -> None:
-        """Recovers and begins to serve. Raises OSError for the port, StorageCorrupt, StorageFailed."""
+    # Starting.
+
+    def open(self) -> tuple[str, int]:
+        """Takes the port, recovers the data, lets clients in; the address it is reached at. Blocking.
+
+        Raises OSError for the port, StorageCorrupt and StorageFailed for the data.
+        """
+        config = self._config
+        bound = bind(config.client_address, config.client_port)
+        try:
+            replica = self._recover()
+        except BaseException:
+            bound.close()
+            raise
+        self._driver = Driver(replica, self._store, self._clock, post=self._loop.call_soon, on_fatal=self._on_fatal)
+        view = LiveView(config, replica, self._disk, self._clock)
+        words = parse_whitelist(config.four_letter_whitelist, is_read_only_enabled=config.read_only_mode)
+        now_ms = self._clock.monotonic_ms
+        self._listener = ClientListener(self._driver, view, words, listener_limits(config), self._loop, now_ms)
+        host, port = bound.getsockname()[:2]
+        view.listener = self._listener
+        view.client_port = port
+        view.is_running = True
+        self._view = view
+        self._listener.start(bound)
+        self._tick()
+        if config.purge_interval_h > 0:
+            self._purge()
+        return java_host(host), port
+
+    def _recover(self) -> Replica:
         config, clock = self._config, self._clock
+        started_ms = clock.monotonic_ms()
+        gc.disable()
         loaded = load(self._store, tree_config(config))
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.enable()
+        tree = loaded.tree
+        logger.info(
+            "recovered zxid=%#x znodes=%d sessions=%d replayed=%d ms=%d",
+            tree.last_zxid,
+            tree.node_count(),
+            len(loaded.timeouts),
+            loaded.replayed,
+            clock.monotonic_ms() - started_ms,
+        )
+        # Ids come from the time of day, so that a rebooted machine does not give old ones again; deadlines do not.
         sessions = SessionTable(config.tick_time_ms, STANDALONE_SERVER_ID, clock.wall_ms())
         sessions.restore(loaded.timeouts, clock.monotonic_ms())
         access = Access(access_config(config))
         watches = Watches()
-        replica = Replica(
-            tree=loaded.tree,
+        return Replica(
+            tree=tree,
             sessions=sessions,
             watches=watches,
-            preparer=Preparer(loaded.tree, sessions, access, prepare_config(config)),
-            answers=Answers(loaded.tree, watches, access, sessions),
+            preparer=Preparer(tree, sessions, access, prepare_config(config)),
+            answers=Answers(tree, watches, access),
             access=access,
-            solo=Solo(loaded.tree.last_zxid),
+            solo=Solo(tree.last_zxid),
             stats=ServerStats(),
             entropy=random.Random(os.urandom(16)),
             config=replica_config(config),
         )
-        self._driver = Driver(
-            replica, self._store, clock, post=self._loop.call_soon, on_fatal=self._on_fatal
-        )
-        self._view = LiveView(config, replica, self._disk, clock)
+
+    # Running.
+
+    async def wait(self) -> int:
+        """The exit code, once the server has ended."""
+        return await self._ended
+
+    def _tick(self) -> None:
+        assert self._driver is not None, "a server ticks once it is open"
+        self._driver.tick()
+        period_s = min(self._config.tick_time_ms / 2000, MAX_TICK_S)
+        self._timers["tick"] = self._loop.call_later(period_s, self._tick)
+
+    def _purge(self) -> None:
+        """Now and every so many hours (DatadirCleanupManager)."""
+        assert self._driver is not None, "a server purges once it is open"
+        self._driver.purge()
+        self._timers["purge"] = self._loop.call_later(self._config.purge_interval_h * HOUR_S, self._purge)
+
+    # Ending.
+
+    def stop(self, reason: str) -> None:
+        """Begins to end; again it does nothing."""
+        if self._stopping is None and not self._ended.done():
+            logger.info("stopping reason=%s", reason)
+            self._stopping = self._loop.create_task(self._finish())
+
+    def on_broken(self, error: BaseException | None, what: str) -> None:
+        """A callback failed: the state may be half changed, so nothing is served from it any more."""
+        logger.critical("internal error, please report it what=%s", shown(what), exc_info=error)
+        self._end_at_once(UNEXPECTED_ERROR)
+
+    def _on_fatal(self, error: BaseException) -> None:
+        logger.critical("the transaction log cannot be written, exiting: %s", error)
+        self._end_at_once(SEVERE_LOG_ERROR)
+
+    def _end_at_once(self, code: int) -> None:
+        """Without a word to the clients: they are to find that their last requests were not answered."""
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener.abort_connections()
+        if not self._ended.done():
+            self._ended.set_result(code)
+
+    async def _finish(self) -> None:
+        """Ends in order: no new clients, what is under way is made durable and answered, then the connections."""
+        driver, listener = self._driver, self._listener
+        assert driver is not None, "only an open server is stopped"
+        assert listener is not None, "only an open server is stopped"
+        listener.stop()
+        await self._until(lambda: driver.is_idle, DRAIN_S)
+        listener.close_connections()
+        await self._until(lambda: listener.connection_count == 0, GOODBYE_S)
+        listener.abort_connections()
+        if not self._ended.done():
+            self._ended.set_result(FINISHED)
+
+    async def _until(self, holds: Callable[[], bool], limit_s: float) -> None:
+        deadline_s = self._loop.time() + limit_s
+        while not holds() and self._loop.time() < deadline_s and not self._ended.done():
+            turn = self._loop.create_future()
+            self._loop.call_later(POLL_S, turn.set_result, None)
+            await turn
+
+    def close(self) -> None:
+        """Releases timers, files and the lock. Blocking: what was appended is synced first. Raises StorageFailed."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        try:
+            self._store.close()
+        finally:
+            self._disk.close()
+
+
+# What of the configuration goes where.
+
+
+def store_config(config: ServerConfig) -> StoreConfig:
+    return StoreConfig(
+        data_dir=config.data_dir,
+        log_dir=config.data_log_dir,
+        prealloc_bytes=config.pre_alloc_kb * 1024,
+        log_size_limit_bytes=config.txn_log_size_limit_kb * 1024 if config.txn_log_size_limit_kb > 0 else -1,
+        force_sync=config.force_sync,
+        compression=config.snapshot_compression,
+        digest_enabled=config.digest_enabled,
+        last_zxid_trailer=config.serialize_last_processed_zxid,
+        trust_empty_snapshot=config.snapshot_trust_empty,
+        autocreate_db=config.db_autocreate,
+        autocreate_dirs=config.data_dir_autocreate,
+        retain_count=config.snap_retain_count,
+        max_payload_bytes=config.max_buffer_bytes + config.max_buffer_extra_bytes,
+    )
+
+
+def tree_config(config: ServerConfig) -> TreeConfig:
+    return TreeConfig(
+        digest_enabled=config.digest_enabled,
+        extended_types=config.extended_types,
+        emulate_353_ttl=config.emulate_353_ttl,
+    )
+
+
+def access_config(config: ServerConfig) -> AccessConfig:
+    return AccessConfig(
+        skip_acl=config.skip_acl,
+        super_digest=config.super_digest or None,
+        digest_algorithm=config.hash_name,
+        digest_enabled=config.digest_auth_enabled,
+    )
+
+
+def prepare_config(config: ServerConfig) -> PrepareConfig:
+    return PrepareConfig(enforce_quota=config.enforce_quota, reconfig_enabled=config.reconfig_enabled)
+
+
+def replica_config(config: ServerConfig) -> ReplicaConfig:
+    return ReplicaConfig(
+        tick_ms=config.tick_time_ms,
+        min_session_timeout_ms=config.min_session_timeout_ms,
+        max_session_timeout_ms=config.max_session_timeout_ms,
+        max_frame_bytes=config.max_buffer_bytes,
+        snap_count=config.snap_count,
+        outstanding_limit=config.global_outstanding_limit,
+        container_interval_ms=config.container_check_interval_ms,
+        container_max_per_minute=config.container_max_per_minute,
+        container_max_never_used_ms=config.container_max_never_used_ms,
+    )
+
+
+def listener_limits(config: ServerConfig) -> Limits:
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return Limits(
+        per_address=max(config.max_client_cnxns, 0),
+        total=max(config.max_cnxns, 0),
+        open_files=max(descriptors - RESERVED_FILES, 1) if descriptors != resource.RLIM_INFINITY else 0,
+        sessionless_ms=config.sessionless_timeout_ms,
+        backlog=config.listen_backlog,
+        is_kept_alive=config.client_tcp_keepalive,
+    )
+
+
+# The process.
+
+
+def run(
+    config: ServerConfig,
+    stream: TextIO,
+    *,
+    log_level: str = "info",
+    on_serving: Callable[[str], None] = lambda address: None,
+) -> int:
+    """Runs a server until a signal ends it; the process's exit code. Logs go to `stream`."""
+    logs.set_up(stream, log_level)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _interrupt)
+    for warning in config.warnings:
+        logger.warning("%s", warning)
+    raise_file_limit()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    loop = _new_loop()
+    try:
+        return _run_on(loop, config, on_serving)
+    except Interrupted:
+        logger.info("stopped before serving")
+        return FINISHED
+    finally:
+        loop.close()
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, config: ServerConfig, on_serving: Callable[[str], None]) -> int:
+    try:
+        server = Server(config, loop)
+    except ConfigError as error:
+        logger.critical("%s", error)
+        return INVALID_INVOCATION
+    code = _open(server, config, on_serving)
+    if code is None:
+        loop.set_exception_handler(lambda _, context: _on_exception(server, context))
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, server.stop, number.name)
+        code = loop.run_until_complete(server.wait())
+    try:
+        server.close()
+    except StorageFailed as error:
+        logger.critical("the end could not be written: %s", error)
+        return code or SEVERE_LOG_ERROR
+    logger.info("stopped code=%d", code)
+    return code
+
+
+def _open(server: Server, config: ServerConfig, on_serving: Callable[[str], None]) -> int | None:
+    """Opens the server; None, or the exit code when that failed."""
+    try:
+        host, port = server.open()
+    except StorageCorrupt as error:
+        logger.critical("the data is damaged, nothing was changed: %s", error)
+        return SEVERE_LOG_ERROR
+    except StorageFailed as error:
+        logger.critical("the data directory cannot be used: %s", error)
+        return UNABLE_TO_ACCESS_DATADIR
+    except OSError as error:
+        where = java_address(config.client_address or "*", config.client_port)
+        logger.critical("cannot listen address=%s reason=%s", where, error.strerror or error)
+        return UNEXPECTED_ERROR
+    address = java_address(host, port)
+    logger.info(
+        "serving address=%s port=%d version=%s compatible=%s loop=%s pid=%d",
+        address,
+        port,
+        __version__,
+        COMPATIBLE_VERSION,
+        _new_loop.__module__.partition(".")[0],
+        os.getpid(),
+    )
+    on_serving(address)
+    return None
+
+
+def _on_exception(server: Server, context: dict[str, object]) -> None:
+    """What nobody caught: the end of the connection whose protocol or task it is, or else of the server."""
+    error = context.get("exception")
+    what = str(context.get("message", ""))
+    raised = error if isinstance(error, BaseException) else None
+    if "protocol" in context or "task" in context or "future" in context:
+        logger.error("connection failed what=%s", shown(what), exc_info=raised)
+    else:
+        server.on_broken(raised, what)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def raise_file_limit() -> None:
+    """As many descriptors as this user may have, which is what the JVM does too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

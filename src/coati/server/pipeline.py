@@ -107,7 +107,7 @@ class Conn:
         self.waiting: deque[Waiting] = deque()
         self.received = 0
         self.sent = 0
-        self.last_op = "NA"
+        self.last_op = 0
         self.last_cxid = -1
         self.last_zxid = 0
         self.last_response_ms = 0
@@ -163,10 +163,6 @@ class Conn:
     def defer(self, data: bytes, start: int, end: int) -> None:
         """Keeps a request until the last write proposed before it is delivered."""
         self.waiting.append(Waiting(self.last_write_zxid, data, start, end))
-
-    def on_delivered(self) -> None:
-        """A write of this connection has been delivered."""
-        self.outstanding -= 1
 
     def take_ready(self, delivered_zxid: int) -> list[Waiting]:
         """The deferred requests that need wait no longer, in order."""

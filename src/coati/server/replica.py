@@ -14,18 +14,21 @@ from collections import deque
 from struct import Struct
 from typing import Final
 
-from coati.core.acl import Authenticator
-from coati.core.answer import Answerer, data_body, notification
+from coati.core.acl import Access
+from coati.core.answer import Answers, notifications, sasl_off_reply, write_reply
+from coati.core.change import Change
 from coati.core.prepare import Preparer, Proposal, Request
-from coati.core.sessions import Session, SessionTable
+from coati.core.reap import reapable
+from coati.core.sessions import Session, SessionTable, is_password, negotiate, session_password
 from coati.core.tree import Tree
-from coati.core.watches import WatchTable
-from coati.errors import AUTH_FAILED, OK, MarshallingError
+from coati.core.watches import Watches
+from coati.errors import OK, SESSION_MOVED, MarshallingError
 from coati.seams import Entropy
 from coati.server.pipeline import Conn
+from coati.server.stats import ServerStats
 from coati.wire import codes
 from coati.wire.jute import Reader
-from coati.wire.records import AuthPacket, ConnectRequest
+from coati.wire.records import Id
 from coati.zab.solo import Solo
 
 # length, xid, op, length of the path: how every request that begins with a path begins.
@@ -34,14 +37,13 @@ _unpack_head = Struct(">ii").unpack_from
 _unpack_length = Struct(">i").unpack_from
 # length, xid, zxid, err: a frame's length and its ReplyHeader.
 _pack_reply = Struct(">iiqi").pack
-# The same, and the length of the data: 16 bytes of header, 4 of length, 68 of Stat.
-_pack_data_reply = Struct(">iiqii").pack
 # length, protocolVersion, timeOut, sessionId, length of the password: the ConnectResponse.
 _pack_connected = Struct(">iiiqi").pack
 
 PATH_HEAD_BYTES: Final = 16
 HEADER_BYTES: Final = 8
-PASSWORD_BYTES: Final = 16
+NO_PASSWORD: Final = bytes(16)
+NOBODY: Final[list[Id]] = []
 
 _WRITES: Final[dict[int, bool]] = dict.fromkeys(
     (
@@ -65,6 +67,7 @@ class ReplicaConfig:
 
     __slots__ = (
         "container_interval_ms",
+        "container_max_never_used_ms",
         "container_max_per_minute",
         "max_frame_bytes",
         "max_session_timeout_ms",
@@ -85,6 +88,7 @@ class ReplicaConfig:
         outstanding_limit: int = 1000,
         container_interval_ms: int = 60_000,
         container_max_per_minute: int = 10_000,
+        container_max_never_used_ms: int = 0,
     ) -> None:
         self.tick_ms = tick_ms
         self.min_session_timeout_ms = min_session_timeout_ms
@@ -94,6 +98,7 @@ class ReplicaConfig:
         self.outstanding_limit = outstanding_limit
         self.container_interval_ms = container_interval_ms
         self.container_max_per_minute = container_max_per_minute
+        self.container_max_never_used_ms = container_max_never_used_ms
 
 
 class Replica:
@@ -104,10 +109,10 @@ class Replica:
         *,
         tree: Tree,
         sessions: SessionTable,
-        watches: WatchTable,
+        watches: Watches,
         preparer: Preparer,
-        answerer: Answerer,
-        authenticator: Authenticator,
+        answers: Answers,
+        access: Access,
         solo: Solo,
         stats: ServerStats,
         entropy: Entropy,
@@ -117,8 +122,8 @@ class Replica:
         self.sessions = sessions
         self.watches = watches
         self.preparer = preparer
-        self.answerer = answerer
-        self.authenticator = authenticator
+        self.answers = answers
+        self.access = access
         self.solo = solo
         self.stats = stats
         self.config = config
@@ -135,6 +140,8 @@ class Replica:
         self._txns_since_snapshot = 0
         self._snapshot_after = self._draw_snapshot_interval()
         self._next_reap_ms = 0
+        self._latency_ms = 0
+        self._latency_count = 0
         self._now_ms = 0
         self._wall_ms = 0
 
@@ -178,14 +185,10 @@ class Replica:
             data = conn.join_rest(data)
             if not data:
                 return
-        pos = 0
-        if conn.session_id == 0:
-            pos = self._read_handshake(conn, data)
-        if conn.session_id != 0 and not conn.is_done:
+        pos = self._read_handshake(conn, data) if conn.session is None else 0
+        if conn.session_id != 0:
             pos = self._read_requests(conn, data, pos)
-        if conn.is_done:
-            conn.rest = []
-        elif pos < len(data):
+        if pos < len(data):
             self._keep_rest(conn, data, pos)
         if conn.out and not conn.is_dirty:
             conn.is_dirty = True
@@ -197,6 +200,7 @@ class Replica:
         proposals = self.proposals
         while proposals and proposals[0].zxid <= zxid:
             self._deliver(proposals.popleft())
+        self._count_updates()
 
     def on_tick(self) -> None:
         """Expires sessions and reaps containers and TTL znodes; call it about once a tick."""
@@ -204,8 +208,16 @@ class Replica:
             self.close_session(session.session_id)
         if self._now_ms >= self._next_reap_ms:
             self._next_reap_ms = self._now_ms + self.config.container_interval_ms
-            for path in self.tree.reapable(self._wall_ms, self.config.container_max_per_minute):
-                self._propose(None, 0, 0, codes.OP_DELETE_CONTAINER, path, 0, len(path))
+            self._reap()
+
+    def _reap(self) -> None:
+        """At most what the configuration allows a minute; the rest waits for the next round (ContainerManager)."""
+        config = self.config
+        paths = reapable(self.tree, self._wall_ms, config.container_max_never_used_ms)
+        limit = config.container_max_per_minute * max(1, config.container_interval_ms // 60_000)
+        for path in paths[:limit]:
+            body = len(path).to_bytes(4, "big") + path
+            self._propose(None, 0, 0, codes.OP_DELETE_CONTAINER, body, 0, len(body))
 
     def close_session(self, session_id: int) -> None:
         """Proposes the end of a session on the server's own account."""
@@ -224,6 +236,8 @@ class Replica:
     # Frames.
 
     def _keep_rest(self, conn: Conn, data: bytes, pos: int) -> None:
+        if conn.is_done:
+            return
         need = 4
         if len(data) - pos >= 4:
             length: int = _unpack_length(data, pos)[0]
@@ -241,12 +255,11 @@ class Replica:
         tree = self.tree
         find = tree.nodes.get
         zxid = tree.last_zxid
-        open_acl = tree.acls.open
         append = conn.out.append
         size = len(data)
         last = size - PATH_HEAD_BYTES
         received = 0
-        while pos <= last:
+        while pos <= last and not conn.is_done:
             length, xid, op, path_bytes = _unpack_path_head(data, pos)
             end = pos + 4 + length
             if (
@@ -257,17 +270,14 @@ class Replica:
                 and conn.outstanding == 0
             ):
                 node = find(data[pos + PATH_HEAD_BYTES : end - 1])
-                if node is not None and node.acl is open_acl:
-                    value = node.data
-                    if value is not None:
-                        size_bytes = len(value)
-                        append(_pack_data_reply(88 + size_bytes, xid, zxid, 0, size_bytes))
-                        append(value)
-                        append(node.stat)
-                        received += 1
-                        pos = end
-                        continue
-            if end > size or length < HEADER_BYTES or length > self.config.max_frame_bytes or conn.is_done:
+                if node is not None and node.acl.is_open:
+                    body = node.body
+                    append(_pack_reply(16 + len(body), xid, zxid, 0))
+                    append(body)
+                    received += 1
+                    pos = end
+                    continue
+            if end > size or length < HEADER_BYTES or length > self.config.max_frame_bytes:
                 break
             self._on_request(conn, data, pos + 4, end)
             pos = end
@@ -297,10 +307,10 @@ class Replica:
         if count:
             conn.received += count
             conn.sent += count
-            conn.last_op = "GETD"
+            conn.last_op = codes.OP_GET_DATA
             conn.last_zxid = self.tree.last_zxid
             conn.last_response_ms = self._now_ms
-            self.stats.on_reads(count)
+            self.stats.on_reads(count, 0)
 
     def _drop(self, conn: Conn) -> None:
         """The client broke the protocol: its connection is closed at once, its session stays."""
@@ -394,6 +404,8 @@ class Replica:
             self._propose(conn, conn.session_id, xid, op, data, start + HEADER_BYTES, end)
         elif op == codes.OP_AUTH:
             self._authenticate(conn, xid, data, start + HEADER_BYTES, end)
+        elif op == codes.OP_SASL:
+            self._emit(conn, sasl_off_reply(xid))
         elif conn.outstanding:
             conn.defer(data, start, end)
         else:
@@ -446,15 +458,72 @@ class Replica:
         change = proposal.change
         self.tree.commit(change)
         if not self.watches.is_empty():
-            self._notify(proposal)
-        op = proposal.op
-        if op == codes.OP_CREATE_SESSION:
-            self.sessions.commit_create(proposal.session_id, proposal.timeout_ms)
-        elif op == codes.OP_CLOSE_SESSION:
-            self._end_session(proposal)
-        conn = proposal.conn
+            self._notify(change)
+        request = proposal.request
+        conn = request.conn
+        assert conn is None or isinstance(conn, Conn), "requests come from connections"
+        if request.op == codes.OP_CREATE_SESSION:
+            self.sessions.commit_create(change.session_id, change.timeout_ms)
+        elif request.op == codes.OP_CLOSE_SESSION:
+            self._end_session(request.session_id, conn)
         if conn is not None:
             self._reply(conn, proposal)
         self._txns_since_snapshot += 1
         if self._txns_since_snapshot >= self._snapshot_after:
             self.snapshot_is_due = True
+
+    def _count_updates(self) -> None:
+        """Writes that took equally long, which those of one sync mostly did, are counted together."""
+        if self._latency_count:
+            self.stats.on_updates(self._latency_count, self._latency_ms)
+            self._latency_count = 0
+
+    def _notify(self, change: Change) -> None:
+        triggers = self.tree.triggers(change)
+        if triggers:
+            for watcher, frame in notifications(self.watches, self.access, triggers, change.zxid):
+                assert isinstance(watcher, Conn), "only connections watch"
+                watcher.sent += 1
+                self._emit(watcher, frame)
+
+    def _end_session(self, session_id: int, conn: Conn | None) -> None:
+        """The session is over; if the server ended it, its connection goes without a word (S1)."""
+        self.sessions.commit_close(session_id)
+        home = self.homes.pop(session_id, None)
+        if home is not None and home is not conn:
+            home.is_done = True
+            self.closes.append(home)
+
+    def _reply(self, conn: Conn, proposal: Proposal) -> None:
+        request = proposal.request
+        change = proposal.change
+        conn.outstanding -= 1
+        op = request.op
+        if op == codes.OP_CREATE_SESSION:
+            session_id = request.session_id
+            self._emit(conn, _connect_reply(conn, change.timeout_ms, session_id, session_password(session_id)))
+        elif change.err == SESSION_MOVED:
+            self._drop(conn)
+        else:
+            self._emit(conn, write_reply(op, request.xid, change))
+            if op == codes.OP_CLOSE_SESSION:
+                conn.flush_then_close = True
+        latency_ms = self._now_ms - proposal.created_ms
+        conn.sent += 1
+        conn.last_zxid = change.zxid
+        conn.last_response_ms = self._now_ms
+        conn.on_latency(latency_ms)
+        if latency_ms != self._latency_ms:
+            self._count_updates()
+            self._latency_ms = latency_ms
+        self._latency_count += 1
+        if conn.waiting:
+            for waiting in conn.take_ready(change.zxid):
+                self._answer(conn, waiting.data, waiting.start, waiting.end)
+
+
+def _connect_reply(conn: Conn, timeout_ms: int, session_id: int, password: bytes) -> bytes:
+    """The ConnectResponse; a client from before 3.4 does not expect the last byte."""
+    tail = b"\x00" if conn.speaks_read_only else b""
+    size = len(password)
+    return _pack_connected(20 + size + len(tail), 0, timeout_ms, session_id, size) + password + tail

@@ -71,7 +71,7 @@ class Summary:
 
 def _coarse(value: int) -> int:
     """Three digits are enough of a long time: 12,345 becomes 12,300."""
-    step = 10 ** (len(str(value)) - 3)
+    step: int = 10 ** (len(str(value)) - 3)
     return value // step * step
 
 
@@ -130,12 +130,12 @@ class ServerStats:
         self.latency.add(latency_ms, replies)
         self.read_latency.add(latency_ms, replies)
 
-    def on_update(self, latency_ms: int) -> None:
-        """A write has been answered, `latency_ms` after it came."""
-        self.packets_received += 1
-        self.packets_sent += 1
-        self.latency.add(latency_ms)
-        self.update_latency.add(latency_ms)
+    def on_updates(self, replies: int, latency_ms: int) -> None:
+        """`replies` writes have been answered, each `latency_ms` after it came."""
+        self.packets_received += replies
+        self.packets_sent += replies
+        self.latency.add(latency_ms, replies)
+        self.update_latency.add(latency_ms, replies)
 
     def on_response_bytes(self, size: int) -> None:
         """A reply of this size, without its length field, has been made."""

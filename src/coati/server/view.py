@@ -23,10 +23,43 @@ from coati.server.listeners import ClientListener, ClientProtocol, java_address
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
 from coati.server.stats import ServerStats
+from coati.wire import codes
 
 VERSION_DIR: Final = "version-2"
 _MEBIBYTE: Final = 1 << 20
 _NOT_THERE: Final = "<NA>"
+# FinalRequestProcessor's names of the last operation; what it does not name, such as auth, leaves the one before.
+_LAST_OPS: Final[dict[int, str]] = {
+    codes.OP_PING: "PING",
+    codes.OP_CREATE_SESSION: "SESS",
+    codes.OP_MULTI: "MULT",
+    codes.OP_MULTI_READ: "MLTR",
+    codes.OP_CREATE: "CREA",
+    codes.OP_CREATE2: "CREA",
+    codes.OP_CREATE_TTL: "CREA",
+    codes.OP_CREATE_CONTAINER: "CREA",
+    codes.OP_DELETE: "DELE",
+    codes.OP_DELETE_CONTAINER: "DELE",
+    codes.OP_SET_DATA: "SETD",
+    codes.OP_RECONFIG: "RECO",
+    codes.OP_SET_ACL: "SETA",
+    codes.OP_CLOSE_SESSION: "CLOS",
+    codes.OP_SYNC: "SYNC",
+    codes.OP_CHECK: "CHEC",
+    codes.OP_EXISTS: "EXIS",
+    codes.OP_GET_DATA: "GETD",
+    codes.OP_SET_WATCHES: "SETW",
+    codes.OP_SET_WATCHES2: "STW2",
+    codes.OP_ADD_WATCH: "ADDW",
+    codes.OP_GET_ACL: "GETA",
+    codes.OP_GET_CHILDREN: "GETC",
+    codes.OP_GET_CHILDREN2: "GETC",
+    codes.OP_GET_ALL_CHILDREN_NUMBER: "GETACN",
+    codes.OP_CHECK_WATCHES: "CHKW",
+    codes.OP_REMOVE_WATCHES: "REMW",
+    codes.OP_WHO_AM_I: "HOMI",
+    codes.OP_GET_EPHEMERALS: "GETE",
+}
 _FD_DIRS: Final = ("/proc/self/fd", "/dev/fd")
 # Directories below a data directory that are looked into for its size; nobody makes deeper ones.
 MAX_DEPTH: Final = 4
@@ -160,7 +193,7 @@ class LiveView:
         queued = conn.outstanding + len(conn.waiting)
         made = ConnInfo(java_address(*conn.address), protocol.interest, queued, conn.received, conn.sent)
         made.session_id = conn.session_id
-        made.last_op = conn.last_op
+        made.last_op = _LAST_OPS.get(conn.last_op, "NA")
         made.established_ms = self._wall(conn.created_ms)
         made.timeout_ms = conn.timeout_ms
         made.last_cxid = conn.last_cxid
@@ -188,7 +221,11 @@ class LiveView:
         """NIOServerCnxnFactory keeps connections in buckets of the time it grants to those without a session."""
         interval_ms = self._config.sessionless_timeout_ms
         found = [
-            (self._wall(_next_multiple(self._deadline(protocol.conn), interval_ms)), protocol.peer, protocol.conn.session_id)
+            (
+                self._wall(_next_multiple(self._deadline(protocol.conn), interval_ms)),
+                protocol.peer,
+                protocol.conn.session_id,
+            )
             for protocol in self._protocols()
         ]
         found.sort()

@@ -42,7 +42,8 @@ from coati.wire.jute import Reader, Writer
 from coati.wire.records import ACL
 
 ZnodeTuple: TypeAlias = tuple[bytes, bytes | None, int, int, int, int, int, int, int, int, int, int]
-_ZnodeTail: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
+# A ZnodeTuple for the decoder: with the full type, mypyc would take each tuple apart and put it together again.
+BoxedZnode: TypeAlias = tuple[object, ...]
 
 HEADER_BYTES: Final = 16
 LOG_MAGIC: Final = 0x5A4B4C47
@@ -91,7 +92,7 @@ _ZNODE_TAIL: Final = Struct(">qqqqqiiiqq")
 _unpack_int = _INT.unpack_from
 _unpack_long = _LONG.unpack_from
 _unpack_entry_head = _ENTRY_HEAD.unpack_from
-_unpack_znode_tail: Final[Callable[[bytes, int], _ZnodeTail]] = _ZNODE_TAIL.unpack_from
+_unpack_znode_tail: Final[Callable[[bytes, int], tuple[object, ...]]] = _ZNODE_TAIL.unpack_from
 _pack_int = _INT.pack
 _pack_znode_tail = _ZNODE_TAIL.pack
 # Most lengths are small: a table is quicker than packing.
@@ -388,8 +389,9 @@ def encode_znodes(znodes: Sequence[ZnodeTuple]) -> bytes:
     return b"".join(parts)
 
 
-def decode_znodes(data: bytes, pos: int, out: list[ZnodeTuple], max_field_bytes: int) -> int:
-    """Appends each whole znode from `pos` on, and returns where the first stands that is not whole, or the end mark.
+def decode_znodes(data: bytes, pos: int, out: list[BoxedZnode], max_field_bytes: int) -> int:
+    """Appends each whole znode from `pos` on, a ZnodeTuple, and returns where the first stands that is not whole, or
+    the end mark.
 
     Raises Damage on a length that cannot be. The ACL ids, and whether parents come first, are for the caller to check.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from coati.errors import ConfigError, StorageCorrupt
 from coati.seams import Disk, File, ReadFile
@@ -190,11 +190,12 @@ class SnapshotReader:
         """
         is_first = True
         while True:
-            batch: list[ZnodeTuple] = []
+            boxed: list[format.BoxedZnode] = []
             try:
-                stop = format.decode_znodes(self._data, 0, batch, self._max_field_bytes)
+                stop = format.decode_znodes(self._data, 0, boxed, self._max_field_bytes)
             except Damage as damage:
                 raise self._corrupt(damage) from None
+            batch = cast(list[ZnodeTuple], boxed)
             if batch:
                 if is_first and batch[0][0] != b"/":
                     raise self._corrupt(Damage(0, "the first znode is not the root"))
@@ -214,22 +215,18 @@ class SnapshotReader:
         self._read_trailers()
 
     def _check_acls(self, batch: list[ZnodeTuple]) -> None:
-        for acl_id in {znode[2] for znode in batch}:
+        for acl_id in sorted({znode[2] for znode in batch}):
             if acl_id != format.OPEN_ACL_ID and acl_id not in self.acls:
                 raise self._corrupt(Damage(0, f"a znode after here has the ACL {acl_id}, which the table lacks"))
 
     def _read_head(self) -> None:
         self._need(format.HEADER_BYTES, "the header")
-        self._run_head(format.check_snapshot_header, format.HEADER_BYTES)
-        count = self._read_count()
-        while count:
-            self._need(format.SESSION_BYTES, "the sessions")
-            here = min(count, len(self._data) // format.SESSION_BYTES)
-            self._run_head(
-                lambda data, here=here: format.decode_sessions(data, 0, here, self.sessions),  # type: ignore[misc]
-                here * format.SESSION_BYTES,
-            )
-            count -= here
+        try:
+            format.check_snapshot_header(self._data)
+        except Damage as damage:
+            raise self._corrupt(damage) from None
+        self._consume(format.HEADER_BYTES)
+        self._read_sessions(self._read_count())
         self._read_acls(self._read_count())
 
     def _read_count(self) -> int:
@@ -241,12 +238,16 @@ class SnapshotReader:
         self._consume(4)
         return count
 
-    def _run_head(self, check: Callable[[bytes], None], size: int) -> None:
-        try:
-            check(self._data)
-        except Damage as damage:
-            raise self._corrupt(damage) from None
-        self._consume(size)
+    def _read_sessions(self, count: int) -> None:
+        while count:
+            self._need(format.SESSION_BYTES, "the sessions")
+            here = min(count, len(self._data) // format.SESSION_BYTES)
+            try:
+                format.decode_sessions(self._data, 0, here, self.sessions)
+            except Damage as damage:
+                raise self._corrupt(damage) from None
+            self._consume(here * format.SESSION_BYTES)
+            count -= here
 
     def _read_acls(self, count: int) -> None:
         pos = 0
@@ -458,6 +459,8 @@ class SnapshotWriter:
         on_end: Done,
     ) -> None:
         self.failed: BaseException | None = None
+        # Called when `ready` may have become true again, so that nobody has to ask in a loop.
+        self.on_ready: Callable[[], None] | None = None
         self._disk = disk
         self._file = file
         self._trailers = trailers
@@ -543,6 +546,8 @@ class SnapshotWriter:
             self._disk.submit(self._file.remove, self._ended)
         else:
             self._pump()
+        if self.on_ready is not None:
+            self.on_ready()
 
     def _fail(self, error: BaseException) -> None:
         self.failed = error

@@ -135,10 +135,13 @@ def _read_create(r: Reader) -> CreateTxn:
 
 
 def _has_close_body(r: Reader) -> bool:
-    # Before 3.6, and with closeSessionTxn.enabled=false, a closeSession has no body; then it ends with the header or
-    # with the digest. A body of that length would have to be two empty paths.
+    # Before 3.6, and with closeSessionTxn.enabled=false, a closeSession has no body: behind its header comes the digest
+    # or nothing. As a body, a digest would be two paths of impossible lengths, unless it is 0, which none ever is.
     left = r.left()
-    return left != 0 and not (left == _DIGEST.size and _DIGEST.unpack_from(r.data, r.pos)[0] == DIGEST_VERSION)
+    if left != _DIGEST.size:
+        return left != 0
+    version, digest = _DIGEST.unpack_from(r.data, r.pos)
+    return not (version == DIGEST_VERSION and digest)
 
 
 def decode_txn(payload: bytes) -> TxnRecord:
