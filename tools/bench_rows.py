@@ -60,17 +60,39 @@ QUICK: Final = Settings(rounds=1, seconds=1.0, java_warmup_s=4.0, warmup_s=0.5, 
 
 @dataclass
 class Measured:
-    """The values of each contender, round by round, and what else is worth saying."""
+    """The values of each contender, round by round, and what else is worth saying.
+
+    `own` and `strangers` are how much of the server's processor, in percent, the server and all others used meanwhile:
+    a noisy machine shows.
+    """
 
     values: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    own: dict[str, list[float]] = field(default_factory=dict)
+    strangers: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
         self.values.setdefault(name, []).append(value)
 
-    def median(self, name: str) -> float | None:
-        values = self.values.get(name)
-        return statistics.median(values) if values else None
+    @contextmanager
+    def watching(self, contender: Contender, server: Server) -> Iterator[None]:
+        """Add the shares of the processor over the block."""
+        if contender.cpu is None:
+            yield
+            return
+        start_s, start_busy_s, start_cpu_s = time.perf_counter(), busy_s(contender.cpu), server.cpu_s()
+        yield
+        took_s, own_s = time.perf_counter() - start_s, server.cpu_s() - start_cpu_s
+        strange_s = busy_s(contender.cpu) - start_busy_s - own_s
+        self.own.setdefault(contender.name, []).append(100 * own_s / took_s)
+        self.strangers.setdefault(contender.name, []).append(max(0.0, 100 * strange_s / took_s))
+
+    def per_own_s(self) -> dict[str, list[float]]:
+        """The values by second of processor time that the server itself had, which noise disturbs less."""
+        return {
+            name: [value * 100 / share for value, share in zip(self.values[name], shares, strict=True)]
+            for name, shares in self.own.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -148,7 +170,6 @@ def in_turn(
 ) -> Measured:
     """Start all contenders, warm each up, then measure them in turn; only the measured one runs."""
     measured = Measured()
-    strangers: dict[str, list[float]] = {}
     with ExitStack() as stack:
         servers: list[Server] = []
         for contender in bench.contenders:
@@ -161,24 +182,12 @@ def in_turn(
         for _ in range(bench.settings.rounds):
             for contender, server in zip(bench.contenders, servers, strict=True):
                 server.resume()
-                with strangers_share(contender, server, strangers):
+                with measured.watching(contender, server):
                     measured.add(contender.name, take(contender, bench.plan(server, mix, connections, in_flight)))
                 server.pause()
-    if any(share > STRANGERS_LIMIT for shares in strangers.values() for share in shares):
-        measured.notes.append(f"other processes took of the server's processor: {_each(strangers, '%')}")
+    if any(share > STRANGERS_LIMIT for shares in measured.strangers.values() for share in shares):
+        measured.notes.append(f"other processes took of the server's processor: {_each(measured.strangers, '%')}")
     return measured
-
-
-@contextmanager
-def strangers_share(contender: Contender, server: Server, shares: dict[str, list[float]]) -> Iterator[None]:
-    """Add how much of the server's processor somebody else used meanwhile, in percent: a noisy machine shows."""
-    if contender.cpu is None:
-        yield
-        return
-    start_s, start_busy_s, start_cpu_s = time.perf_counter(), busy_s(contender.cpu), server.cpu_s()
-    yield
-    strange_s = busy_s(contender.cpu) - start_busy_s - (server.cpu_s() - start_cpu_s)
-    shares.setdefault(contender.name, []).append(max(0.0, 100 * strange_s / (time.perf_counter() - start_s)))
 
 
 def throughput(mix: str, connections: int, in_flight: int) -> Callable[[Bench], Measured]:
@@ -198,6 +207,8 @@ def throughput(mix: str, connections: int, in_flight: int) -> Callable[[Bench], 
 
         measured = in_turn(bench, mix, connections, in_flight, take)
         measured.notes.append("p99 " + _each(p99, "us"))
+        if measured.own:
+            measured.notes.append("in a second of its own processor time " + _each(measured.per_own_s(), "ops"))
         measured.notes.append("the load took of its own processor " + _each(generator, "%"))
         return measured
 

@@ -1,7 +1,8 @@
-"""The long differential run: coati and Java 3.9.3 play random sequences in lockstep; prints what was covered and what differs.
+"""The long differential run: coati and Java 3.9.3 play random sequences in lockstep; prints coverage and differences.
 
-Knows only how to start the pair, count and report; sequences, judge and the table of intended differences are the interop tests'
-own (tests/interop/sequences.py, lockstep.py), so a seed printed here replays there and the other way round.
+Knows only how to start the pair, count and report; sequences, judge and the table of intended differences are the
+interop tests' own (tests/interop/sequences.py, lockstep.py), so a seed printed here replays there and the other way
+round.
 
     python -m tools.diff_long --sequences 10000 --seed 1
     python -m tools.diff_long --left 3.9.3 --right 3.9.3      # the judge against itself: must find nothing
@@ -16,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.interop import peers
@@ -71,8 +72,8 @@ def main() -> int:
     differing = sum(finding.count for finding in found)
     answers = pair.coverage.total()
     line = (
-        f"- {datetime.now(timezone.utc):%Y-%m-%d} `diff_long`: {options.left} / {options.right}, seed {options.seed}, "
-        f"{options.sequences} sequences, {answers} answers and events, {len(pair.coverage)} pairs of operation and code, "
+        f"- {datetime.now(UTC):%Y-%m-%d} `diff_long`: {options.left} / {options.right}, seed {options.seed}, "
+        f"{options.sequences} sequences, {answers} answers and events, {len(pair.coverage)} operation-code pairs, "
         f"{differing} sequences differ in {len(found)} ways, {took:.0f} s"
     )
     print(line)

@@ -28,7 +28,7 @@ from coati.wire.jute import FrameBuffer, Reader, Writer, decode_text, frame
 from coati.wire.paths import name_of, parent_of, validate_path
 from coati.wire.records import ACL, Id
 from coati.wire.txns import decode_txn, encode_txn
-from tools import fuzz_server, gen_records
+from tools import fuzz_server, fuzz_words, gen_records
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "tests" / "wire" / "fixtures"
@@ -355,6 +355,7 @@ def run_snapshot(data: bytes) -> None:
 
 TARGETS = (
     Parser("server", fuzz_server.seeds, fuzz_server.play),
+    Parser("words", fuzz_words.seeds, fuzz_words.run),
     Parser("records", record_seeds, run_record),
     Parser("txns", txn_payloads, run_txn),
     Parser("frames", frame_seeds, run_frames),

@@ -143,6 +143,12 @@ def test_a_good_reply_of_the_wrong_size_ends_the_run(wire: Wire) -> None:
         wire.answer(get_reply(1, DATA + b"!"))
 
 
+def test_other_data_than_was_written_ends_the_run(wire: Wire) -> None:
+    wire.lane.send(2)
+    with pytest.raises(ProtocolError, match="xid 2 has other data"):
+        wire.answer(get_reply(1, DATA) + get_reply(2, b"D" * 100))
+
+
 @pytest.mark.parametrize("length", [b"\0\0\0\x0f", b"\xff\xff\xff\xff", b"\x7f\0\0\0"])
 def test_an_impossible_length_ends_the_run(wire: Wire, length: bytes) -> None:
     wire.lane.send(1)

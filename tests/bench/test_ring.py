@@ -108,6 +108,13 @@ def test_wrong_replies_do_not_match(second: bytes) -> None:
     assert not ring.matches(0, 2, stream)
 
 
+def test_the_last_get_of_a_batch_must_have_the_right_data() -> None:
+    ring = access_ring(PATHS, DATA, percent=50, window=4)  # sets and gets in turn
+    other = b"D" * 100
+    assert not ring.matches(0, 2, bytearray(set_reply(1) + get_reply(2, other)))
+    assert ring.matches(0, 3, bytearray(set_reply(1) + get_reply(2, other) + set_reply(3)))
+
+
 def test_whole_replies_are_counted_by_bytes_up_to_those_in_flight() -> None:
     ring = access_ring(PATHS, DATA, percent=50, window=4)  # replies of 88 and 192 bytes in turn
     counts = [ring.whole_replies(0, available, 3) for available in (0, 87, 88, 279, 280, 367, 368, 5000)]

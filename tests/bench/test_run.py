@@ -103,6 +103,11 @@ def test_lone_good_reply_of_the_wrong_size_ends_the_run() -> None:
         lone(lambda xid, op, answer: get_reply(xid, DATA + b"!") if op == GET else answer)
 
 
+def test_lone_get_with_other_data_ends_the_run() -> None:
+    with pytest.raises(ProtocolError, match="xid 1 has other data"):
+        lone(lambda xid, op, answer: get_reply(xid, b"D" * 100) if op == GET else answer)
+
+
 def test_lone_run_fails_when_the_server_hangs_up() -> None:
     def hang_up(xid: int, op: int, answer: bytes) -> bytes:
         raise OSError  # which ends the connection

@@ -1,6 +1,7 @@
 """A server of the core room alone, for its tests: requests in, replies and events out, nothing in between.
 
-Knows how requests are written. Time is `now_ms`, which a test sets; txns are committed at once unless it says otherwise.
+Knows how requests are written. Time is `now_ms`, which a test sets; txns are committed at once unless it
+says otherwise.
 """
 
 from __future__ import annotations
@@ -116,13 +117,16 @@ class Core:
         reconfig_enabled: bool = False,
         access: AccessConfig | None = None,
         digest_enabled: bool = True,
+        max_payload_bytes: int = 1 << 20,
     ) -> None:
         config = TreeConfig(extended_types=extended_types, digest_enabled=digest_enabled)
         self.tree = tree or pristine(config)
         self.sessions = SessionTable(2000, 1, 0)
         self.access = Access(access)
         self.watches = Watches()
-        prepare_config = PrepareConfig(enforce_quota=enforce_quota, reconfig_enabled=reconfig_enabled)
+        prepare_config = PrepareConfig(
+            enforce_quota=enforce_quota, reconfig_enabled=reconfig_enabled, max_payload_bytes=max_payload_bytes
+        )
         self.preparer = Preparer(self.tree, self.sessions, self.access, prepare_config)
         self.answers = Answers(self.tree, self.watches, self.access)
         self.zxid = self.tree.last_zxid
@@ -152,9 +156,7 @@ class Core:
         change = proposal.change
         self.tree.commit(change)
         self.note_session(change)
-        for watcher, frame in notifications(
-            self.watches, self.access, self.tree.triggers(change), proposal.zxid
-        ):
+        for watcher, frame in notifications(self.watches, self.access, self.tree.triggers(change), proposal.zxid):
             assert isinstance(watcher, Client)
             watcher.frames.append(frame)
         return Reply(write_reply(proposal.request.op, proposal.request.xid, change))

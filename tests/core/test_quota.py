@@ -47,7 +47,7 @@ def test_text_of_nothing() -> None:
 
 
 def test_deepest_quota_counts() -> None:
-    quotas = Quotas()
+    quotas = Quotas({})
     quotas.add(b"/a")
     quotas.add(b"/a/b/c")
     quotas.add(b"")
@@ -56,8 +56,9 @@ def test_deepest_quota_counts() -> None:
     assert quotas.find(b"/a/b/c/d") == b"/a/b/c"
     assert quotas.find(b"/ab") is None
     assert quotas.find(b"/") is None
-    quotas.remove(b"/a/b/c")
-    quotas.remove(b"/never")
+    quotas.on_deleted(limit_path(b"/a/b/c"), b"/zookeeper/quota/a/b/c")
+    quotas.on_deleted(limit_path(b"/never"), b"/zookeeper/quota/never")
+    quotas.on_deleted(b"/a/zookeeper_limits", b"/a")
     assert quotas.find(b"/a/b/c/d") == b"/a"
 
 

@@ -231,3 +231,26 @@ def test_expiry_map_is_sorted_by_time() -> None:
     table.track(3, 30_500, 0)
     assert table.expiry_map() == {6000: [2], 32_000: [1, 3]}
     assert list(table.expiry_map()) == [6000, 32_000]
+
+
+def test_recovered_id_is_not_given_again() -> None:
+    """S7: the clock was set back, and a session of the time before still lives."""
+    table = SessionTable(2000, 1, 0)
+    table.restore({1 << 56: 4000, (1 << 56) + 1: 4000}, 0)
+    assert [table.take_id(), table.take_id()] == [(1 << 56) + 2, (1 << 56) + 3]
+
+
+def test_timeout_may_change_when_the_client_comes_back() -> None:
+    table = SessionTable(2000, 1, 0)
+    session = table.track(9, 40_000, 0)
+    table.set_timeout(session, 4000, 1000)
+    assert table.expired(5999) == []
+    assert [s.session_id for s in table.expired(6000)] == [9]
+
+
+def test_longer_timeout_waits_for_the_bucket_it_has() -> None:
+    table = SessionTable(2000, 1, 0)
+    session = table.track(9, 4000, 0)
+    table.set_timeout(session, 40_000, 1000)
+    assert table.expired(41_999) == []
+    assert [s.session_id for s in table.expired(42_000)] == [9]

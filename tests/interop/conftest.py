@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from kazoo.client import KazooClient
 
-from tests.interop import peers, raw
+from tests.interop import hostile, peers, raw
 from tests.interop.peers import Server
 
 _numbers = itertools.count(1)
@@ -55,3 +55,26 @@ def clients(server: Server, root: str) -> Iterator[Clients]:
 def zk(clients: Clients) -> KazooClient:
     """One kazoo client in the test's subtree."""
     return clients()
+
+
+@pytest.fixture(scope="session", params=["coati", "3.9.3"], ids=["coati", "java"])
+def hardened(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each of the two servers with tight limits."""
+    with peers.running(request.param, props=hostile.PROPS, cfg=hostile.CFG) as running:
+        yield running
+
+
+@pytest.fixture
+def target(hardened: Server) -> Iterator[Server]:
+    """The server under attack, which must be none the worse for it."""
+    with peers.session(hardened) as bystander:
+        before = bystander.call(raw.GET_ALL_CHILDREN_NUMBER, raw.ustring("/"))
+        yield hardened
+        assert hardened.is_running
+        assert hostile.ask(bystander, raw.EXISTS, raw.path_watch("/")) == hostile.OK
+        assert hostile.ask(bystander, raw.CREATE, raw.create("/good")) == hostile.OK
+        assert hostile.ask(bystander, raw.DELETE, raw.path_version("/good")) == hostile.OK
+        assert bystander.call(raw.GET_ALL_CHILDREN_NUMBER, raw.ustring("/")) == before
+        bystander.close()
+    with peers.session(hardened) as newcomer:
+        newcomer.close()

@@ -1,7 +1,7 @@
 """Java programs as clients of either server: the ZooKeeper shell, and classes of ours.
 
-Knows how they are started quietly and how their output is made comparable: what two correct servers may differ in (addresses,
-session ids, times) is replaced, zxids become distances from the first one seen.
+Knows how they are started quietly and how their output is made comparable: what two correct servers may differ in
+(addresses, session ids, times) is replaced, zxids become distances from the first one seen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Ran:
     output: str
 
 
-def java(version: str, main: Sequence[str], stdin: str = "", extra_classpath: Sequence[str] = ()) -> subprocess.Popen[str]:
+def java(
+    version: str, main: Sequence[str], stdin: str = "", extra_classpath: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     """Start a Java program with the client jars of `version`; stdout and stderr are one stream, in order."""
     jars = os.pathsep.join([*extra_classpath, *classpath(version)])
     process = subprocess.Popen(
@@ -63,9 +65,15 @@ def finish(process: subprocess.Popen[str]) -> Ran:
     return Ran(process.returncode, output)
 
 
-def shell(version: str, server: peers.Server, chroot: str = "", command: Sequence[str] = (), script: str = "") -> subprocess.Popen[str]:
+def shell(
+    version: str, server: peers.Server, chroot: str = "", command: Sequence[str] = (), script: str = ""
+) -> subprocess.Popen[str]:
     """Start zkCli on `server`: one command, or a script as if typed."""
-    return java(version, [SHELL, "-server", server.address + chroot, "-timeout", "20000", "-waitforconnection", *command], script)
+    return java(
+        version,
+        [SHELL, "-server", server.address + chroot, "-timeout", "20000", "-waitforconnection", *command],
+        script,
+    )
 
 
 def comparable(output: str, server: peers.Server) -> str:

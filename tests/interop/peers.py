@@ -1,7 +1,8 @@
 """The servers that the interop tests run against: coati as a real process, and Java through tools/javapeer.py.
 
-Knows how each is started, when it serves, how it is killed, and what to do when the peer is missing: skip with the reason, or
-fail when COATI_REQUIRE_INTEROP=1. Must not import coati: the tests see it only through its sockets and files.
+Knows how each is started, when it serves, how it is killed, and what to do when the peer is missing: skip with the
+reason, or fail when COATI_REQUIRE_INTEROP=1. Must not import coati: the tests see it only through its sockets and
+files.
 Invariant: a server that was started is dead when its `with` block or the interpreter ends.
 """
 
@@ -35,7 +36,8 @@ POLL_S = 0.02
 LOG_TAIL_CHARS = 4000
 SUPER_PASSWORD = "super:secret"
 SUPER_DIGEST = "super:lK75jTNcA+U9vtVEw5vB51mj/w4="
-# Short enough that expiry can be waited for, with a wide band of timeouts so that a busy machine expires nobody by accident.
+# Short enough that expiry can be waited for, with a wide band of timeouts so that a busy machine expires nobody by
+# accident.
 QUICK_CFG: Mapping[str, str] = {"tickTime": "200", "minSessionTimeout": "400", "maxSessionTimeout": "60000"}
 QUICK_PROPS: Mapping[str, str] = {
     "zookeeper.extendedTypesEnabled": "true",
@@ -129,7 +131,16 @@ class CoatiServer:
     def command(self) -> list[str]:
         """The command line `start` runs."""
         options = [f"-D{name}={value}" for name, value in self._props.items()]
-        return [sys.executable, "-m", "coati", "serve", "--log-level", "warning", *options, str(self.scratch / "zoo.cfg")]
+        return [
+            sys.executable,
+            "-m",
+            "coati",
+            "serve",
+            "--log-level",
+            "warning",
+            *options,
+            str(self.scratch / "zoo.cfg"),
+        ]
 
     def start(self) -> None:
         """Start (again, on the same directory and port) and wait until it serves. Raises CoatiFailed."""
@@ -230,7 +241,7 @@ def running(
     props: Mapping[str, str] | None = None,
     cfg: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """A server of `kind` (`coati`, `3.8.0` or `3.9.3`) for the length of the block; a missing Java skips or fails the test."""
+    """A server of `kind` (`coati`, `3.8.0`, `3.9.3`) while the block runs; without Java the test skips or fails."""
     server: CoatiServer | JavaServer
     if kind == "coati":
         server = CoatiServer(data_dir, props=props, cfg=cfg)
@@ -266,7 +277,7 @@ def port_is_silent(host: str, port: int) -> bool:
 
 
 def eventually(holds: Callable[[], object], what: str, deadline_s: float = 10.0) -> None:
-    """Wait until `holds()` is true, asking again and again; fails after the deadline. For conditions that no event announces."""
+    """Wait until `holds()`, which no event announces, by asking again and again; fails after the deadline."""
     never = threading.Event()
     ends = monotonic() + deadline_s
     while not holds():

@@ -1,4 +1,4 @@
-"""A whole tree as one value: every znode's data, Stat and ACL, read over the wire; and the password that goes with a session id."""
+"""A whole tree as one value: every znode's data, Stat and ACL as the wire shows them; the password of a session id."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A small synchronous client of the ZooKeeper client protocol, byte by byte.
 
-Knows the wire format from the protocol's description alone (zookeeper.jute, ZooDefs.OpCode, MultiOperationRecord) and must not
-import coati: this is the judge, and a judge that shares code with the accused would share its mistakes too.
+Knows the wire format from the protocol's description alone (zookeeper.jute, ZooDefs.OpCode, MultiOperationRecord) and
+must not import coati: this is the judge, and a judge that shares code with the accused would share its mistakes too.
 Sends any opcode with any bytes; keeps what arrives, replies and events, in the order of arrival.
 Invariant: every read has a deadline, so a silent server fails a test instead of hanging it.
 """
@@ -44,7 +44,7 @@ class Malformed(Exception):
     """A reply whose bytes do not fit the record that the request asks for."""
 
 
-# --- writing -----------------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def i32(value: int) -> bytes:
@@ -72,11 +72,18 @@ def vector(items: Sequence[bytes] | None) -> bytes:
 
 
 def acls(entries: Sequence[Acl] | None) -> bytes:
-    return vector(None if entries is None else [i32(perms) + ustring(scheme) + ustring(who) for perms, scheme, who in entries])
+    return vector(
+        None if entries is None else [i32(perms) + ustring(scheme) + ustring(who) for perms, scheme, who in entries]
+    )
 
 
 def connect_request(
-    timeout_ms: int, session_id: int = 0, password: bytes | None = NO_PASSWORD, *, last_zxid: int = 0, read_only: bool | None = False
+    timeout_ms: int,
+    session_id: int = 0,
+    password: bytes | None = NO_PASSWORD,
+    *,
+    last_zxid: int = 0,
+    read_only: bool | None = False,
 ) -> bytes:
     tail = b"" if read_only is None else flag(read_only)
     return i32(0) + i64(last_zxid) + i32(timeout_ms) + i64(session_id) + buffer(password) + tail
@@ -133,7 +140,7 @@ def frame(payload: bytes) -> bytes:
     return i32(len(payload)) + payload
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +192,9 @@ class Reader:
         return None if length == -1 else self.take(length)
 
     def ustring(self) -> str | None:
-        # Java writes a character beyond U+FFFF as two surrogates of three bytes each (BinaryOutputArchive.stringToByteBuffer),
-        # which is not UTF-8: such bytes are kept apart, to be compared as they are.
+        # Java writes a character beyond U+FFFF as two surrogates of three bytes each
+        # (BinaryOutputArchive.stringToByteBuffer), which is not UTF-8: such bytes are kept apart, to be compared as
+        # they are.
         raw = self.buffer()
         return None if raw is None else raw.decode("utf-8", "surrogatepass" if b"\xed" in raw else "strict")
 
@@ -296,7 +304,7 @@ _BODIES: Final[dict[int, Callable[[Reader], object]]] = {
 
 
 def decode(op: int, body: bytes) -> object:
-    """The body of a reply to `op` as plain values; children are sorted, since their order is not promised. Raises Malformed."""
+    """The body of a reply to `op` as plain values; children are sorted, for no order is promised. Raises Malformed."""
     if not body:
         return None
     if op not in _BODIES:
@@ -307,7 +315,7 @@ def decode(op: int, body: bytes) -> object:
     return value
 
 
-# --- talking -----------------------------------------------------------------------------------------------------------------
+# --- talking --------------------------------------------------------------------------------------
 
 
 class Wire:

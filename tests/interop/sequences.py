@@ -1,10 +1,10 @@
 """Random sequences of requests for the differential test: what is asked, not how it is judged.
 
-A sequence is a list of `Step`s: which of a few sessions asks what. A step's `repr` is Python, so a failing sequence can be pasted
-into a test. Paths are relative to the subtree of the run: "/a" is /a there, "" its root; "=..." is taken literally, with {p}
-standing for the subtree.
-Invariant: `generate` is a function of the seed alone, and every step has a meaning whatever happened before it, so that any
-sublist of a sequence is a sequence too (the shrinker leaves steps out).
+A sequence is a list of `Step`s: which of a few sessions asks what. A step's `repr` is Python, so a failing sequence
+can be pasted into a test. Paths are relative to the subtree of the run: "/a" is /a there, "" its root; "=..." is
+taken literally, with {p} standing for the subtree.
+Invariant: `generate` is a function of the seed alone, and every step has a meaning whatever happened before it, so
+that any sublist of a sequence is a sequence too (the shrinker leaves steps out).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ MAX_STEPS: Final = 40
 SESSIONS: Final = 3
 INT_MAX: Final = 2**31 - 1
 
-# Requests of a session that need no answer before the next is sent are pipelined. These are not. Most of them Java answers from
-# the connection's thread, which may overtake the replies of requests still in its pipeline, or they end the connection. And
-# after setACL, a request that Java prepares before the setACL is applied is still checked against the old ACL
-# (PrepRequestProcessor leaves the new one out of the change record), so what it answers depends on the speed of its threads.
+# Requests of a session that need no answer before the next is sent are pipelined. These are not. Most of them Java
+# answers from the connection's thread, which may overtake the replies of requests still in its pipeline, or they
+# end the connection. And after setACL, a request that Java prepares before the setACL is applied is still checked
+# against the old ACL (PrepRequestProcessor leaves the new one out of the change record), so what it answers depends
+# on the speed of its threads.
 SOLO: Final = ("auth", "sasl", "raw", "close", "reconnect", "deleteContainer", "check", "setACL")
 
 
@@ -80,7 +81,7 @@ XIDS: Final[dict[str, int]] = {
 }
 
 
-# --- from a step to bytes ----------------------------------------------------------------------------------------------------
+# --- from a step to bytes -------------------------------------------------------------------------
 
 
 def resolve(path: Value, prefix: str) -> raw.Path:
@@ -151,16 +152,19 @@ _RECORDS: Final[dict[str, Callable[..., bytes]]] = {
 }
 
 
-# --- generating --------------------------------------------------------------------------------------------------------------
+# --- generating -----------------------------------------------------------------------------------
 
 # Few names, so that steps meet: creates collide, deletes find children, watches fire.
 PATHS: Final = ("/a", "/a", "/a", "/b", "/b", "/a/x", "/a/x", "/a/y", "/b/x", "/a/x/1", "/c", "/é名", "")
 SEQUENTIAL: Final = ("/a/s-", "/a/", "/s-", "/b/x")
 SEQUENTIAL_MADE: Final = ("/a/s-0000000000", "/a/s-0000000001", "/a/0000000000", "/s-0000000002", "/b/x0000000000")
 BAD_PATHS: Final[tuple[Value, ...]] = (
-    "/a/", "//a", "/a//b", "/./a", "/a/..", "/a/.", "/a/...", "/a/\0", "/a\x01b", "/\x7f", "/\u0085", "/\ud800", "/\ue000", "/\uf8ff",
-    "/\ufff0", "/\uffff", "/\U0001f600", "/ ", "=", "=a", "=/", "=a/b", None, b"/\xff", b"/\xc0\xaf", b"/\xed\xa0\x80", b"/\xf0\x9f\x98\x80",
-    b"/\xc3\xa9", b"/a\xe2\x82", "=/zookeeper", "=/zookeeper/quota", "=/zookeeper/config", "=/zookeeper/nope", "/a/b/c/d/e/f/g",
+    "/a/", "//a", "/a//b", "/./a", "/a/..", "/a/.", "/a/...", "/a/\0", "/a\x01b", "/\x7f", "/\u0085", "/\ud800",
+    "/\ue000", "/\uf8ff",
+    "/\ufff0", "/\uffff", "/\U0001f600", "/ ", "=", "=a", "=/", "=a/b", None, b"/\xff", b"/\xc0\xaf",
+    b"/\xed\xa0\x80", b"/\xf0\x9f\x98\x80",
+    b"/\xc3\xa9", b"/a\xe2\x82", "=/zookeeper", "=/zookeeper/quota", "=/zookeeper/config", "=/zookeeper/nope",
+    "/a/b/c/d/e/f/g",
 )  # fmt: skip
 DATA: Final = (b"", b"x", b"0123456789", b"\0\xff", None, b"z" * 100)
 QUOTA_DATA: Final = (b"count=1,bytes=2", b"count=-1,bytes=-1=;byteHardLimit=30;countHardLimit=4")
@@ -187,10 +191,14 @@ ACLS: Final[tuple[Value, ...]] = (
 )
 NULL_WORLD: Final = ((31, _W, None),)
 BAD_ACLS: Final[tuple[Value, ...]] = (
-    (), None, ((31, "nope", "x"),), ((31, _W, "x"),), NULL_WORLD, ((31, None, "x"),), ((31, "digest", "nocolon"),), ((31, "digest", "a:b:c"),),
-    ((31, "digest", ""),), ((31, "ip", "1.2.3.4/99"),), ((31, "ip", "300.1.1.1"),), ((31, "ip", "::/0"),), ((31, "ip", "::1/129"),), ((31, "ip", ""),),
-    ((31, "ip", "1.2.3"),), ((31, "ip", "1.2.3.4/-1"),), ((31, "ip", "1.2.3.4/x"),), ((31, "super", ""),), ((31, "super", "x"),), ((31, "x509", "CN=a"),),
-    ((31, "sasl", "a"),), ((64, _W, "anyone"),), ((-1, _W, "anyone"),), ((31, _W, "anyone"), (31, "nope", "")), ((31, "", ""),),
+    (), None, ((31, "nope", "x"),), ((31, _W, "x"),), NULL_WORLD, ((31, None, "x"),), ((31, "digest", "nocolon"),),
+    ((31, "digest", "a:b:c"),),
+    ((31, "digest", ""),), ((31, "ip", "1.2.3.4/99"),), ((31, "ip", "300.1.1.1"),), ((31, "ip", "::/0"),),
+    ((31, "ip", "::1/129"),), ((31, "ip", ""),),
+    ((31, "ip", "1.2.3"),), ((31, "ip", "1.2.3.4/-1"),), ((31, "ip", "1.2.3.4/x"),), ((31, "super", ""),),
+    ((31, "super", "x"),), ((31, "x509", "CN=a"),),
+    ((31, "sasl", "a"),), ((64, _W, "anyone"),), ((-1, _W, "anyone"),), ((31, _W, "anyone"), (31, "nope", "")),
+    ((31, "", ""),),
 )  # fmt: skip
 VERSIONS: Final = (-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 1, 1, 2, 3, -2, INT_MAX, -INT_MAX - 1)
 FLAGS: Final = (0, 0, 0, 0, 1, 1, 2, 2, 3, 3)
@@ -199,16 +207,21 @@ CREDENTIALS: Final[tuple[tuple[str, bytes | None], ...]] = (
     ("digest", b"alice:alice"), ("digest", b"alice:alice"), ("digest", b"bob:bob"), ("digest", b"super:secret"),
 )  # fmt: skip
 BAD_CREDENTIALS: Final[tuple[tuple[str, bytes | None], ...]] = (
-    ("digest", b"super:wrong"), ("digest", b"alice"), ("digest", b"alice:"), ("digest", b":x"), ("digest", b""), ("nope", b"x"), ("world", b"anyone"),
+    ("digest", b"super:wrong"), ("digest", b"alice"), ("digest", b"alice:"), ("digest", b":x"), ("digest", b""),
+    ("nope", b"x"), ("world", b"anyone"),
     ("auth", b""), ("ip", b"1.2.3.4"), ("super", b""), ("sasl", b""), ("digest", b"a:b:c"), ("digest", b"\xff:\xfe"),
 )  # fmt: skip
 RAW: Final[tuple[tuple[int, bytes], ...]] = (
     (9999, b""), (10, b""), (0, b""), (-1, b""), (23, b""), (108, b""), (-2, b""), (-12, b""), (99, b"abc"), (13, b""),
-    (20, b""), (raw.CREATE, b""), (raw.CREATE, b"\0\0\0\1/"), (raw.DELETE, b"\0\0\0\2/"), (raw.SET_DATA, b"\x7f\xff\xff\xff"),
-    (raw.GET_DATA, b"\0\0\0\1/"), (raw.GET_CHILDREN, b"\xff\xff\xff\xfe\0"), (raw.EXISTS, b""), (raw.SYNC, b""), (raw.MULTI, b""),
-    (raw.MULTI, b"\0\0\0\1\0\xff\xff\xff\xff"), (raw.MULTI_READ, b""), (raw.SET_WATCHES, b""), (raw.ADD_WATCH, b""), (raw.SET_ACL, b"\0\0\0\0"),
-    (raw.GET_ACL, b""), (raw.CHECK_WATCHES, b""), (raw.REMOVE_WATCHES, b"\0\0\0\1/"), (raw.CREATE_TTL, b""), (raw.GET_EPHEMERALS, b""),
-    (raw.WHO_AM_I, b"trailing"), (raw.PING, b"trailing"), (raw.GET_DATA, b"\0\0\0\1/\0trailing"), (raw.EXISTS, b"\0\0\0\1/\2"),
+    (raw.CREATE, b""), (raw.CREATE, b"\0\0\0\1/"), (raw.DELETE, b"\0\0\0\2/"), (raw.SET_DATA, b"\x7f\xff\xff\xff"),
+    (raw.GET_DATA, b"\0\0\0\1/"), (raw.GET_CHILDREN, b"\xff\xff\xff\xfe\0"), (raw.EXISTS, b""), (raw.SYNC, b""),
+    (raw.MULTI, b""),
+    (raw.MULTI, b"\0\0\0\1\0\xff\xff\xff\xff"), (raw.MULTI_READ, b""), (raw.SET_WATCHES, b""), (raw.ADD_WATCH, b""),
+    (raw.SET_ACL, b"\0\0\0\0"),
+    (raw.GET_ACL, b""), (raw.CHECK_WATCHES, b""), (raw.REMOVE_WATCHES, b"\0\0\0\1/"), (raw.CREATE_TTL, b""),
+    (raw.GET_EPHEMERALS, b""),
+    (raw.WHO_AM_I, b"trailing"), (raw.PING, b"trailing"), (raw.GET_DATA, b"\0\0\0\1/\0trailing"),
+    (raw.EXISTS, b"\0\0\0\1/\2"),
 )  # fmt: skip
 TTLS: Final = (1, 60_000, 2**40 - 1, 2**40, 0, -1, 2**63 - 1, -(2**63))
 
@@ -281,8 +294,8 @@ class Generator:
         return self.made.pop() if self.rng.random() < 0.7 else self._pick(self.made)
 
     def _data(self, path: Value) -> Value:
-        # Anything but a quota's own syntax in a quota's node ends Java at the next change below it (StatsTrack throws in
-        # DataTree.updateQuotaStat). That case is test_bad_input_client.py's.
+        # Anything but a quota's own syntax in a quota's node ends Java at the next change below it (StatsTrack
+        # throws in DataTree.updateQuotaStat). That case is test_bad_input_client.py's.
         return self._pick(QUOTA_DATA if "zookeeper/quota" in str(path) else DATA)
 
     def acl(self) -> Value:
@@ -296,7 +309,8 @@ class Generator:
         return path, self._data(path), self.acl(), flags
 
     def create_container(self) -> tuple[Value, ...]:
-        # With an ephemeral mode Java's change record and its tree disagree on the owner, which again makes timing visible.
+        # With an ephemeral mode Java's change record and its tree disagree on the owner, which again makes timing
+        # visible.
         path, flags = self.new_path(), 4 if self.rng.random() < 0.9 else self._pick((0, 2, *BAD_FLAGS))
         return path, self._data(path), self.acl(), flags
 
@@ -350,12 +364,21 @@ class Generator:
 
     def _operation(self) -> Value:
         if self.rng.random() < 0.03:
-            return self._pick(((99, b""), (raw.MULTI, raw.multi([])), (raw.GET_DATA, raw.path_watch("/")), (raw.SYNC, raw.ustring("/")), (-1, b"")))
+            return self._pick(
+                (
+                    (99, b""),
+                    (raw.MULTI, raw.multi([])),
+                    (raw.GET_DATA, raw.path_watch("/")),
+                    (raw.SYNC, raw.ustring("/")),
+                    (-1, b""),
+                )
+            )
         kinds = ("create", "create", "create2", "delete", "setData", "setData", "check", "createTTL", "createContainer")
         kind = self.rng.choice(kinds)
         args = _ARGUMENTS[kind](self)
-        # A null path or a null world id is a NullPointerException, after which Java forgets to roll the earlier parts of
-        # the multi back (PrepRequestProcessor does so for a KeeperException only): what follows depends on timing.
+        # A null path or a null world id is a NullPointerException, after which Java forgets to roll the earlier
+        # parts of the multi back (PrepRequestProcessor does so for a KeeperException only): what follows depends on
+        # timing.
         return ("check", "/a", 0) if args[0] is None or NULL_WORLD in args else (kind, *args)
 
     def multi_read(self) -> tuple[Value, ...]:
@@ -374,7 +397,12 @@ class Generator:
         return (self._pick((b"", b"token", None)),)
 
     def reconfig(self) -> tuple[Value, ...]:
-        return self._pick((None, "server.1=h:1:2;3")), self._pick((None, "1")), self._pick((None, "server.2=h:1:2;3")), -1
+        return (
+            self._pick((None, "server.1=h:1:2;3")),
+            self._pick((None, "1")),
+            self._pick((None, "server.2=h:1:2;3")),
+            -1,
+        )
 
     def raw(self) -> tuple[Value, ...]:
         return self.rng.choice(RAW)
@@ -421,9 +449,12 @@ _ARGUMENTS: Final[dict[str, Callable[[Generator], tuple[Value, ...]]]] = {
     "reconnect": Generator.reconnect,
 }
 _WEIGHTS: Final[dict[str, int]] = {
-    "create": 18, "create2": 8, "createContainer": 2, "createTTL": 3, "delete": 12, "deleteContainer": 1, "exists": 6, "getData": 6,
-    "setData": 10, "getACL": 3, "setACL": 4, "getChildren": 4, "getChildren2": 4, "sync": 1, "check": 1, "multi": 12, "multiRead": 4,
-    "reconfig": 1, "checkWatches": 4, "removeWatches": 4, "addWatch": 6, "setWatches": 3, "setWatches2": 3, "getEphemerals": 2,
+    "create": 18, "create2": 8, "createContainer": 2, "createTTL": 3, "delete": 12, "deleteContainer": 1, "exists": 6,
+    "getData": 6,
+    "setData": 10, "getACL": 3, "setACL": 4, "getChildren": 4, "getChildren2": 4, "sync": 1, "check": 1, "multi": 12,
+    "multiRead": 4,
+    "reconfig": 1, "checkWatches": 4, "removeWatches": 4, "addWatch": 6, "setWatches": 3, "setWatches2": 3,
+    "getEphemerals": 2,
     "getAllChildrenNumber": 2, "whoAmI": 1, "auth": 5, "sasl": 1, "raw": 2, "ping": 1, "close": 2, "reconnect": 3,
 }  # fmt: skip
 _WEIGHTED: Final = (tuple(_WEIGHTS), tuple(_WEIGHTS.values()))

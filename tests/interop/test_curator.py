@@ -17,7 +17,8 @@ from tools.javapeer import classpath, why_missing
 SOURCE = Path(__file__).parent / "java" / "CuratorCheck.java"
 VERSION = "3.9.3"  # its jars come with Curator 5.7.1
 PARTS = [
-    "verbs", "transactions", "mutex", "readWriteLock", "semaphore", "leaderLatch", "cache", "watches", "queue", "counters",
+    "verbs", "transactions", "mutex", "readWriteLock", "semaphore", "leaderLatch", "cache", "watches", "queue",
+    "counters",
     "doubleBarrier", "ttlNode",
 ]  # fmt: skip
 
@@ -37,7 +38,10 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
     target = tmp_path_factory.mktemp("curator")
     jars = os.pathsep.join(classpath(VERSION))
     done = subprocess.run(
-        [javac, "-nowarn", "-proc:none", "-cp", jars, "-d", str(target), str(SOURCE)], capture_output=True, text=True, check=False
+        [javac, "-nowarn", "-proc:none", "-cp", jars, "-d", str(target), str(SOURCE)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return str(target)

@@ -1,7 +1,7 @@
 """Data directories that Java wrote and that ended by SIGKILL are opened and show exactly what Java would show.
 
-The directories are in tests/golden, or where COATI_GOLDEN says, or beside the checkout; `expected.json` in each says what
-a server that opens it must show.
+The directories are in tests/golden, or where COATI_GOLDEN says, or beside the checkout; `expected.json` in each says
+what a server that opens it must show.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ HERE = Path(__file__).parent
 PLACES = (os.environ.get("COATI_GOLDEN"), HERE.parent / "golden", HERE.parents[2] / "shared" / "golden")
 NAMES = ("java-3.8.0-none", "java-3.9.3-none", "java-3.9.3-gz")
 STAT_FIELDS = {
-    "czxid": "czxid", "mzxid": "mzxid", "ctime": "ctime", "mtime": "mtime", "version": "version", "cversion": "cversion",
-    "aversion": "aversion", "ephemeralOwner": "ephemeral_owner", "dataLength": "data_length", "numChildren": "num_children",
+    "czxid": "czxid", "mzxid": "mzxid", "ctime": "ctime", "mtime": "mtime", "version": "version",
+    "cversion": "cversion",
+    "aversion": "aversion", "ephemeralOwner": "ephemeral_owner", "dataLength": "data_length",
+    "numChildren": "num_children",
     "pzxid": "pzxid",
 }  # fmt: skip
 

@@ -72,7 +72,7 @@ whoami
 setAcl -s /box auth::cdrwa
 getAcl /box
 create /hers x auth::cdrwa
-create -s /hers/n- x digest:bob:abc:r
+create -s /hers/n- x world:anyone:r
 setAcl -R /hers auth::cdrwa
 getAcl /hers/n-0000000000
 setquota -n 5 /a

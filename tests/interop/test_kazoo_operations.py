@@ -35,7 +35,7 @@ from tests.interop.peers import Server
 Clients = Callable[..., KazooClient]
 
 
-# --- create ------------------------------------------------------------------------------------------------------------------
+# --- create ---------------------------------------------------------------------------------------
 
 
 def test_create_returns_the_path_and_get_the_data(zk: KazooClient) -> None:
@@ -111,7 +111,7 @@ def test_ensure_path_is_idempotent(zk: KazooClient) -> None:
     assert zk.get_children("/x") == ["y"]
 
 
-# --- read --------------------------------------------------------------------------------------------------------------------
+# --- read -----------------------------------------------------------------------------------------
 
 
 def test_exists_of_nothing_is_none(zk: KazooClient) -> None:
@@ -140,7 +140,13 @@ def test_stat_properties_of_kazoo(zk: KazooClient) -> None:
     zk.create("/a", b"xy")
     zk.set("/a", b"xyz")
     stat = zk.exists("/a")
-    assert (stat.version, stat.acl_version, stat.children_version, stat.data_length, stat.children_count) == (1, 0, 0, 3, 0)
+    assert (stat.version, stat.acl_version, stat.children_version, stat.data_length, stat.children_count) == (
+        1,
+        0,
+        0,
+        3,
+        0,
+    )
     assert stat.created <= stat.last_modified
     assert stat.creation_transaction_id < stat.last_modified_transaction_id
     assert stat.owner_session_id is None
@@ -150,7 +156,7 @@ def test_sync_returns_the_path(zk: KazooClient) -> None:
     assert zk.sync("/") == "/"
 
 
-# --- write -------------------------------------------------------------------------------------------------------------------
+# --- write ----------------------------------------------------------------------------------------
 
 
 def test_set_counts_versions(zk: KazooClient) -> None:
@@ -205,7 +211,7 @@ def test_async_operations_are_answered_in_order(zk: KazooClient) -> None:
     assert zk.get_acls_async("/q").get(20)[0] == OPEN_ACL_UNSAFE
 
 
-# --- transactions ------------------------------------------------------------------------------------------------------------
+# --- transactions ---------------------------------------------------------------------------------
 
 
 def test_transaction_does_all_at_one_zxid(zk: KazooClient) -> None:
@@ -236,7 +242,8 @@ def test_transaction_that_fails_changes_nothing(zk: KazooClient, bad: int) -> No
             asked.create(f"/n{number}")
     results = asked.commit()
     assert [type(each) for each in results] == [
-        RolledBackError if number < bad else NoNodeError if number == bad else RuntimeInconsistency for number in range(3)
+        RolledBackError if number < bad else NoNodeError if number == bad else RuntimeInconsistency
+        for number in range(3)
     ]
     assert zk.get_children("/") == []
 
@@ -275,7 +282,7 @@ def test_empty_transaction(zk: KazooClient) -> None:
     assert zk.transaction().commit() == []
 
 
-# --- access ------------------------------------------------------------------------------------------------------------------
+# --- access ---------------------------------------------------------------------------------------
 
 
 def test_get_acls_of_an_open_node(zk: KazooClient) -> None:
@@ -287,7 +294,7 @@ def test_get_acls_of_an_open_node(zk: KazooClient) -> None:
 
 def test_set_acls_counts_aversion(zk: KazooClient) -> None:
     zk.create("/a")
-    assert zk.set_acls("/a", READ_ACL_UNSAFE + [make_acl("world", "anyone", admin=True)]).aversion == 1
+    assert zk.set_acls("/a", [*READ_ACL_UNSAFE, make_acl("world", "anyone", admin=True)]).aversion == 1
     with pytest.raises(BadVersionError):
         zk.set_acls("/a", OPEN_ACL_UNSAFE, version=0)
     with pytest.raises(NoAuthError):
@@ -302,7 +309,12 @@ def test_set_acls_counts_aversion(zk: KazooClient) -> None:
 def test_digest_acl_admits_only_its_user(zk: KazooClient, clients: Clients) -> None:
     acl = make_digest_acl("alice", "secret", all=True)
     zk.create("/a", b"x", acl=[acl])
-    for refused in (lambda: zk.get("/a"), lambda: zk.set("/a", b""), lambda: zk.get_children("/a"), lambda: zk.exists("/a")):
+    for refused in (
+        lambda: zk.get("/a"),
+        lambda: zk.set("/a", b""),
+        lambda: zk.get_children("/a"),
+        lambda: zk.exists("/a"),
+    ):
         with pytest.raises(NoAuthError):
             refused()
     with pytest.raises(NoAuthError):
@@ -374,7 +386,7 @@ def test_superuser_passes_every_acl(zk: KazooClient, clients: Clients) -> None:
     assert zk.get("/a")[0] == b"x"
 
 
-# --- the server --------------------------------------------------------------------------------------------------------------
+# --- the server -----------------------------------------------------------------------------------
 
 
 def test_command_and_server_version(zk: KazooClient) -> None:
@@ -434,7 +446,9 @@ def test_quota_nodes_count_and_do_not_bind_unless_enforced(server: Server, root:
     admin.start(timeout=20)
     try:
         zk.create("/q", b"12")
-        admin.create(f"{limits}/zookeeper_limits", b"count=-1,bytes=-1=;byteHardLimit=3;countHardLimit=2", makepath=True)
+        admin.create(
+            f"{limits}/zookeeper_limits", b"count=-1,bytes=-1=;byteHardLimit=3;countHardLimit=2", makepath=True
+        )
         admin.create(f"{limits}/zookeeper_stats", b"count=0,bytes=0")
         try:
             zk.create("/q/a", b"345")

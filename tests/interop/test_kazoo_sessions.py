@@ -96,7 +96,9 @@ def test_session_that_was_closed_is_lost(server: Server, zk: KazooClient) -> Non
     assert zk.retry(zk.exists, "/e") is None
 
 
-def test_client_id_can_be_handed_to_another_client(server: Server, root: str, zk: KazooClient, clients: Clients) -> None:
+def test_client_id_can_be_handed_to_another_client(
+    server: Server, root: str, zk: KazooClient, clients: Clients
+) -> None:
     with peers.session(server) as first:
         assert first.call(raw.CREATE, raw.create(f"{root}/e", flags=1))[0] == 0
     heir = clients(client_id=(first.session_id, first.password))
@@ -173,7 +175,11 @@ def test_session_from_the_future_is_refused(server: Server) -> None:
     with peers.session(server) as live:
         with pytest.raises(raw.Closed):
             raw.Session(
-                server.host, server.port, session_id=live.session_id, password=live.password, last_zxid=live.last_zxid + 10**6
+                server.host,
+                server.port,
+                session_id=live.session_id,
+                password=live.password,
+                last_zxid=live.last_zxid + 10**6,
             )
         with pytest.raises(raw.Closed):
             raw.Session(server.host, server.port, last_zxid=2**62)

@@ -156,7 +156,8 @@ def test_transaction_fires_for_every_part(zk: KazooClient) -> None:
 
 
 def test_event_comes_before_a_read_that_shows_the_change(zk: KazooClient, clients: Clients) -> None:
-    # The reply to the read is handed out on the same queue order as the event: pipelined behind the write of this session.
+    # The reply to the read is handed out on the same queue order as the event: pipelined behind the write of this
+    # session.
     zk.create("/a", b"0")
     order: list[str] = []
     zk.get("/a", watch=lambda event: order.append("event"))
@@ -168,7 +169,7 @@ def test_event_comes_before_a_read_that_shows_the_change(zk: KazooClient, client
     assert sorted(order) == ["event", "read"]
 
 
-# --- recipes on watches ------------------------------------------------------------------------------------------------------
+# --- recipes on watches ---------------------------------------------------------------------------
 
 
 def test_data_watch_recipe_follows_a_node_through_its_life(zk: KazooClient) -> None:

@@ -15,8 +15,9 @@ from tests.interop.peers import Server
 
 # No fsync: a killed process leaves its writes with the kernel.
 PROPS = {**peers.LOCKSTEP_PROPS, "zookeeper.preAllocSize": "64"}
-# Snapshots and new log files are made many times on the way. Java's are fuzzy when it writes meanwhile, and then its own restart
-# may count a digest mismatch (seen with 3.8.0 and 3.9.3 alike), so on most routes Java makes them only when it starts.
+# Snapshots and new log files are made many times on the way. Java's are fuzzy when it writes meanwhile, and then
+# its own restart may count a digest mismatch (seen with 3.8.0 and 3.9.3 alike), so on most routes Java makes them
+# only when it starts.
 MANY_SNAPSHOTS = {"zookeeper.snapCount": "100"}
 WRITES = 300
 IN_FLIGHT = 400
@@ -73,7 +74,11 @@ def _write(rng: random.Random, paths: list[str], number: int) -> tuple[int, byte
         return raw.SET_ACL, raw.set_acl(path, acl)
     if kind == "delete":
         return raw.DELETE, raw.path_version(paths.pop() if len(paths) > 1 else "/nothing")
-    parts = [(raw.CREATE, raw.create(fresh, data)), (raw.SET_DATA, raw.set_data(path, data)), (raw.CHECK, raw.path_version(fresh, 0))]
+    parts = [
+        (raw.CREATE, raw.create(fresh, data)),
+        (raw.SET_DATA, raw.set_data(path, data)),
+        (raw.CHECK, raw.path_version(fresh, 0)),
+    ]
     if rng.random() < 0.3:
         parts.append((raw.DELETE, raw.path_version("/nothing")))
     return raw.MULTI, raw.multi(parts)
@@ -165,4 +170,6 @@ def test_nothing_acknowledged_is_lost_from_server_to_server(route: tuple[str, ..
     assert left is not None
     with running(route[0], tmp_path) as server:
         check(server, left, digests=digests)
-    assert len(list((tmp_path / "version-2").glob("snapshot.*"))) > len(route), "the run is to make snapshots on its way"
+    assert len(list((tmp_path / "version-2").glob("snapshot.*"))) > len(route), (
+        "the run is to make snapshots on its way"
+    )

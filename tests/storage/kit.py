@@ -10,7 +10,8 @@ from zlib import adler32
 
 import pytest
 
-from coati.storage.store import Recovered, SnapshotReader, Store, StoreConfig, ZnodeTuple
+from coati.errors import StorageCorrupt
+from coati.storage.store import Recovered, SnapshotReader, Store, ZnodeTuple
 from coati.testing.disk import SimDisk
 from coati.wire.txns import TxnRecord
 from tools.storm_storage import ACLS, ROOT, config, payload_of, write_first_snapshot, znode_of
@@ -19,6 +20,7 @@ __all__ = [
     "ACLS",
     "DIRECTORY",
     "ROOT",
+    "build",
     "config",
     "fill",
     "golden",
@@ -27,6 +29,7 @@ __all__ = [
     "log_of",
     "open_store",
     "payload_of",
+    "refusal",
     "snapshot_bytes",
     "write",
     "write_first_snapshot",
@@ -119,3 +122,18 @@ def snapshot_bytes(
         data += digest
         data += struct.pack(">qi", adler32(data), 1) + b"/"
     return data
+
+
+def refusal(disk: SimDisk, **changes: object) -> StorageCorrupt:
+    """The store refuses, and leaves every file as it was."""
+    before = _files(disk)
+    store = Store(disk, config(**changes))
+    with pytest.raises(StorageCorrupt) as caught:
+        load(store)
+    store.close()
+    assert _files(disk) == before
+    return caught.value
+
+
+def _files(disk: SimDisk) -> dict[str, bytes]:
+    return {name: disk.get(f"{DIRECTORY}/{name}") for name in disk.list(DIRECTORY) if name != "coati.lock"}

@@ -132,7 +132,7 @@ def test_what_a_server_must_show_is_there(directory: Path) -> None:
         elif znode["stat"]["mzxid"] <= recovered.snapshot_zxid:
             assert known[path][4] == znode["stat"]["mzxid"]
             assert known[path][3] == znode["stat"]["czxid"]
-            assert known[path][9] == znode["stat"]["aversion"]
+            assert known[path][7] == znode["stat"]["version"]
             assert known[path][10] == znode["stat"]["ephemeralOwner"]
 
 

@@ -167,6 +167,8 @@ class Lane:
                 self.errors[err] += 1
             elif length != due:
                 raise ProtocolError(f"a reply of {length} bytes where {due} were due")
+            elif not self.ring.fits(position, scratch, used - LENGTH_BYTES - length):
+                raise ProtocolError(f"the reply to xid {xid} has other data than was written")
             count += 1
         return count, used
 

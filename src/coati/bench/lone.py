@@ -64,6 +64,8 @@ def run_lone(
             due = ring.reply_at[position + 1] - ring.reply_at[position]
             if got != due or not ring.matches(position, 1, buffer):
                 _take_apart(receive, view, got, ring.xid(position), due, run.errors)
+                if not run.errors and not ring.fits(position, buffer, 0):
+                    raise ProtocolError(f"the reply to xid {ring.xid(position)} has other data than was written")
                 now_ns = clock()
             run.latencies_ns.append(now_ns - start_ns)
             run.ended_ns.append(now_ns)

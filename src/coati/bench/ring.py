@@ -31,21 +31,33 @@ CHECKED_BYTES: Final = LENGTH_BYTES + REPLY_HEADER_BYTES
 
 
 class Item:
-    """One request of a ring without its xid, and the length of its reply's body."""
+    """One request of a ring without its xid, the length of its reply's body and what that must start with."""
 
-    __slots__ = ("body_bytes", "op", "record")
+    __slots__ = ("body_bytes", "op", "prefix", "record")
 
-    def __init__(self, op: int, record: Record, body_bytes: int) -> None:
+    def __init__(self, op: int, record: Record, body_bytes: int, prefix: bytes = b"") -> None:
         self.op = op
         self.record = record
         self.body_bytes = body_bytes
+        self.prefix = prefix
 
 
 class Ring:
     """`window` is the most requests that are ever in flight on one connection; `period` the length after which the
     sizes of requests and replies repeat."""
 
-    __slots__ = ("_expected", "_has_laps", "_structs", "period", "reply_at", "request_at", "requests", "size", "window")
+    __slots__ = (
+        "_expected",
+        "_has_laps",
+        "_prefixes",
+        "_structs",
+        "period",
+        "reply_at",
+        "request_at",
+        "requests",
+        "size",
+        "window",
+    )
 
     def __init__(self, items: list[Item], *, period: int, window: int) -> None:
         assert len(items) % period == 0, "the pattern must close at the end of the ring"
@@ -63,6 +75,7 @@ class Ring:
         for position, length in enumerate(lengths):
             flat += (length << 32 | self.xid(position), 0)
         self._expected = tuple(flat)
+        self._prefixes = [items[i % self.size].prefix for i in range(self.size + window)]
         self._has_laps = LAP_MARK in self.requests
         self._structs: dict[int, Struct] = {}
 
@@ -80,12 +93,22 @@ class Ring:
         return bisect_right(at, at[position] + available, position, position + in_flight + 1) - 1 - position
 
     def matches(self, position: int, count: int, data: bytearray) -> bool:
-        """Whether `data` starts with `count` replies of the right length, xid and error code 0, in order."""
+        """Whether `data` starts with `count` replies of the right length, xid and error code 0, in order.
+
+        The last one of a get must also have the right data: looking into each would cost more than all the rest.
+        """
         key = position % self.period * (self.window + 1) + count
         struct = self._structs.get(key)
         if struct is None:
             struct = self._structs[key] = self._struct(position, count)
-        return struct.unpack_from(data) == self._expected[2 * position : 2 * (position + count)]
+        if struct.unpack_from(data) != self._expected[2 * position : 2 * (position + count)]:
+            return False
+        last = position + count - 1
+        return data.startswith(self._prefixes[last], self.reply_at[last] - self.reply_at[position] + CHECKED_BYTES)
+
+    def fits(self, position: int, data: bytearray, at: int) -> bool:
+        """Whether the body of the reply at `at` starts as that to the request at `position` must."""
+        return data.startswith(self._prefixes[position], at + CHECKED_BYTES)
 
     def _struct(self, position: int, count: int) -> Struct:
         sizes = (self.reply_at[i + 1] - self.reply_at[i] for i in range(position, position + count))
@@ -121,11 +144,12 @@ def data_ring(plan: Plan, data: bytes) -> Ring:
 def access_ring(paths: Sequence[bytes], data: bytes, *, percent: int, window: int) -> Ring:
     """Gets and `percent` sets, over `paths` in turn; each of those znodes has to hold as many bytes as `data`."""
     pattern = write_pattern(percent)
+    buffer = len(data).to_bytes(LENGTH_BYTES, "big") + data
     items: list[Item] = []
     for i in range(ring_size(window)):
         path = paths[i % len(paths)]
         if pattern[i % len(pattern)]:
             items.append(Item(OP_SET_DATA, SetDataRequest(path, data, -1), STAT_BYTES))
         else:
-            items.append(Item(OP_GET_DATA, GetDataRequest(path, False), LENGTH_BYTES + len(data) + STAT_BYTES))
+            items.append(Item(OP_GET_DATA, GetDataRequest(path, False), len(buffer) + STAT_BYTES, buffer))
     return Ring(items, period=len(pattern), window=window)

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("config", nargs="?", metavar="zoo.cfg", help="configuration in ZooKeeper's own format")
     parser.add_argument("--data-dir", metavar="DIR", help="where snapshots and logs are kept (dataDir)")
-    parser.add_argument("--client-port", metavar="N", help="client port, 0 for any free one (clientPort)")
+    parser.add_argument("--client-port", "--port", metavar="N", help="client port, 0 for any free one (clientPort)")
     parser.add_argument("--host", metavar="NAME", help="address to listen on (clientPortAddress)")
     parser.add_argument(
         "--set", dest="keys", action="append", default=[], metavar="KEY=VALUE", help="a key of zoo.cfg; may be repeated"

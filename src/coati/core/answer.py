@@ -102,7 +102,7 @@ def write_reply(op: int, xid: int, change: Change) -> bytes:
     size = len(path)
     if op == codes.OP_CREATE:
         return _pack_reply_string(HEADER_BYTES + 4 + size, xid, zxid, errors.OK, size) + path
-    if op == codes.OP_DELETE:
+    if not node.body:
         return pack_reply(HEADER_BYTES, xid, zxid, errors.OK)
     head = _pack_reply_string(HEADER_BYTES + 4 + size + STAT_BYTES, xid, zxid, errors.OK, size)
     return head + path + node.body[-STAT_BYTES:]

@@ -109,7 +109,7 @@ class Loader:
             elif path.endswith(b"/" + LIMIT_NODE):
                 prefix = path[len(QUOTA_ROOT) : -len(LIMIT_NODE) - 1]
                 tree.quotas.add(prefix)
-                tree.recount_quota(prefix)
+                tree.quotas.recount(prefix)
 
 
 def _count_children(node: Znode, child_count: int) -> None:

@@ -75,6 +75,8 @@ _unpack_int = Struct(">i").unpack_from
 # Where version and aversion stand in a body, counted from its end.
 _VERSION_AT: Final = -36
 _AVERSION_AT: Final = -28
+# What a closeSession has besides its paths: header, their number, digest.
+_CLOSE_OVERHEAD: Final = 48
 # Soft quotas that were exceeded are reported, up to so many between two looks.
 _MAX_BREACHES: Final = 100
 
@@ -136,12 +138,15 @@ class Proposal:
 
 
 class PrepareConfig:
-    """Switches of preparing. `enforce_quota` is zookeeper.enforceQuota."""
+    """Switches of preparing. `enforce_quota` is zookeeper.enforceQuota; a longer payload cannot be read back."""
 
-    __slots__ = ("enforce_quota", "reconfig_enabled")
+    __slots__ = ("enforce_quota", "max_payload_bytes", "reconfig_enabled")
 
-    def __init__(self, *, enforce_quota: bool = False, reconfig_enabled: bool = False) -> None:
+    def __init__(
+        self, *, enforce_quota: bool = False, reconfig_enabled: bool = False, max_payload_bytes: int = 2 * 0xFFFFF
+    ) -> None:
         self.enforce_quota = enforce_quota
+        self.max_payload_bytes = max_payload_bytes
         self.reconfig_enabled = reconfig_enabled
 
 
@@ -151,7 +156,7 @@ class Preparer:
     `breaches` collects exceeded quotas for the log of the server; the caller empties it.
     """
 
-    __slots__ = ("_access", "_acls", "_config", "_sessions", "_tree", "breaches")
+    __slots__ = ("_access", "_acls", "_config", "_max_payload_bytes", "_sessions", "_tree", "breaches")
 
     def __init__(self, tree: Tree, sessions: SessionTable, access: Access, config: PrepareConfig | None = None) -> None:
         self._tree = tree
@@ -159,6 +164,7 @@ class Preparer:
         self._sessions = sessions
         self._access = access
         self._config = config or PrepareConfig()
+        self._max_payload_bytes = self._config.max_payload_bytes
         self.breaches: list[QuotaBreach] = []
 
     def prepare(self, request: Request, zxid: int, now_ms: int) -> Proposal:
@@ -166,18 +172,24 @@ class Preparer:
         op = request.op
         try:
             if op == codes.OP_SET_DATA:
-                return self._prepare_set_data(request, zxid, now_ms)
-            if op == codes.OP_CREATE or op == codes.OP_CREATE2:
-                return self._prepare_create(request, zxid, now_ms)
-            if op == codes.OP_DELETE:
-                return self._prepare_delete(request, zxid, now_ms)
-            if op == codes.OP_MULTI:
-                return self._prepare_multi(request, zxid, now_ms)
-            return self._prepare_rare(request, zxid, now_ms)
+                proposal = self._prepare_set_data(request, zxid, now_ms)
+            elif op == codes.OP_CREATE or op == codes.OP_CREATE2:
+                proposal = self._prepare_create(request, zxid, now_ms)
+            elif op == codes.OP_DELETE:
+                proposal = self._prepare_delete(request, zxid, now_ms)
+            elif op == codes.OP_MULTI:
+                proposal = self._prepare_multi(request, zxid, now_ms)
+            else:
+                proposal = self._prepare_rare(request, zxid, now_ms)
         except KeeperError as error:
             return self._refuse(request, zxid, now_ms, error.code)
         except MarshallingError:
             return self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+        if len(proposal.payload) > self._max_payload_bytes:
+            # Once logged it could never be read again (ZOOKEEPER-3496): an ACL `auth` stands for all a client's ids.
+            self._tree.discard(proposal.change)
+            return self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+        return proposal
 
     def _prepare_rare(self, request: Request, zxid: int, now_ms: int) -> Proposal:
         op = request.op
@@ -531,11 +543,24 @@ class Preparer:
         self._sessions.set_closing(session_id)
         w = Writer()
         w.raw(_pack_header(session_id, request.xid, zxid, now_ms, codes.OP_CLOSE_SESSION))
+        paths = self._fitting(paths)
         w.int32(len(paths))
         for path in paths:
             w.path(path)
         w.raw(self._digest())
         return Proposal(zxid, request, w.getvalue(), change)
+
+    def _fitting(self, paths: list[bytes]) -> list[bytes]:
+        """As many paths as fit into a txn that can be read back (ZOOKEEPER-4306).
+
+        The list is there for fuzzy snapshots only: whoever applies the txn deletes all that the session owns.
+        """
+        left = self._max_payload_bytes - _CLOSE_OVERHEAD
+        for index, path in enumerate(paths):
+            left -= 4 + len(path)
+            if left < 0:
+                return paths[:index]
+        return paths
 
     def _check_quota(self, path: bytes, size_bytes: int, count: int) -> None:
         """Against what is committed, not what is staged, as in Java; so pipelined writes may pass a limit a little."""

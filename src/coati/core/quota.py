@@ -1,13 +1,15 @@
 """Quotas: limits and statistics as text in znodes below /zookeeper/quota, and which quota a path falls under.
 
-Knows the text format and the names. Must not know the tree; the tree keeps a `Quotas` and tells it of limit nodes.
-Sources: Quotas, StatsTrack, PathTrie, ZooKeeperServer.checkQuota.
+Knows the text format, the names, and the committed znodes. Must not know txns; the tree tells of what it installs.
+Sources: Quotas, StatsTrack, PathTrie, DataTree (updateQuotaStat, updateQuotaForPath), ZooKeeperServer.checkQuota.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
+
+from coati.core.znode import BODY_OVERHEAD, Znode, encode_buffer, with_buffer_only
 
 QUOTA_ROOT: Final = b"/zookeeper/quota"
 LIMIT_NODE: Final = b"zookeeper_limits"
@@ -61,21 +63,21 @@ class StatsTrack:
 
 
 class Quotas:
-    """The paths that have a quota (PathTrie)."""
+    """The paths that have a quota (PathTrie), and their statistics, which each server keeps for itself, without txns.
 
-    __slots__ = ("prefixes",)
+    `nodes` are the committed znodes; the only ones changed here are the statistics nodes.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_nodes", "prefixes")
+
+    def __init__(self, nodes: dict[bytes, Znode]) -> None:
+        self._nodes = nodes
         self.prefixes: dict[bytes, None] = {}
 
     def add(self, prefix: bytes) -> None:
         """A limit node appeared for the path. The root has no quota; Java dies of the attempt."""
         if prefix:
             self.prefixes[prefix] = None
-
-    def remove(self, prefix: bytes) -> None:
-        """The limit node is gone."""
-        self.prefixes.pop(prefix, None)
 
     def find(self, path: bytes) -> bytes | None:
         """The deepest path with a quota that is `path` or above it."""
@@ -84,6 +86,43 @@ class Quotas:
                 return path
             path = path[: path.rfind(b"/")]
         return None
+
+    def on_created(self, path: bytes, parent_path: bytes) -> None:
+        """A znode below /zookeeper/quota has been installed: perhaps one that makes or measures a quota."""
+        prefix = parent_path[len(QUOTA_ROOT) :]
+        if path == limit_path(prefix):
+            self.add(prefix)
+        elif path == stat_path(prefix):
+            self.recount(prefix)
+
+    def on_deleted(self, path: bytes, parent_path: bytes) -> None:
+        """A znode is gone: perhaps one that made a quota."""
+        if parent_path.startswith(QUOTA_ROOT) and path == limit_path(parent_path[len(QUOTA_ROOT) :]):
+            self.prefixes.pop(parent_path[len(QUOTA_ROOT) :], None)
+
+    def recount(self, prefix: bytes) -> None:
+        """Writes count and bytes of a subtree into its statistics node, if there is one (updateQuotaForPath)."""
+        node = self._nodes.get(stat_path(prefix))
+        if node is None:
+            return
+        track = StatsTrack(b"count=0,bytes=0")
+        waiting = [prefix or b"/"]
+        while waiting:
+            counted = self._nodes.get(waiting.pop())
+            if counted is not None:
+                track.add(count=1, size_bytes=len(counted.body) - BODY_OVERHEAD)
+                if counted.children is not None:
+                    waiting.extend(counted.children.paths)
+        self._nodes[stat_path(prefix)] = with_buffer_only(node, encode_buffer(track.text()))
+
+    def count(self, path: bytes, size_bytes: int, count: int) -> None:
+        """Enters a change at `path` in the statistics of the quota over it, if there is one (updateQuotaStat)."""
+        prefix = self.find(path)
+        node = None if prefix is None else self._nodes.get(stat_path(prefix))
+        if prefix is not None and node is not None:
+            track = StatsTrack(node.data())
+            track.add(count=count, size_bytes=size_bytes)
+            self._nodes[stat_path(prefix)] = with_buffer_only(node, encode_buffer(track.text()))
 
 
 class QuotaBreach:

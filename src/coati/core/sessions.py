@@ -91,8 +91,10 @@ class SessionTable:
         return (ms // self.tick_ms + 1) * self.tick_ms
 
     def take_id(self) -> int:
-        """A new session id."""
+        """A new session id; not one that was recovered, which a clock set back would come upon again (S7)."""
         session_id = self._next_id
+        while session_id in self.sessions:
+            session_id = signed64(session_id + 1)
         self._next_id = signed64(session_id + 1)
         return session_id
 
@@ -147,6 +149,14 @@ class SessionTable:
             if session.owner is not None:
                 raise SessionMovedError
             session.owner = owner
+
+    def set_timeout(self, session: Session, timeout_ms: int, now_ms: int) -> None:
+        """The client came back, perhaps with another timeout. A shorter one may be due before the session's bucket."""
+        session.timeout_ms = timeout_ms
+        session.deadline_ms = now_ms + timeout_ms
+        if self._round_up(session.deadline_ms) < session.bucket_ms:
+            self._buckets[session.bucket_ms].pop(session.session_id)
+            self._put(session)
 
     def set_owner(self, session_id: int, owner: object) -> bool:
         """The client came back through `owner`; False when the session is unknown or closing."""

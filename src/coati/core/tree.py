@@ -18,13 +18,13 @@ from zlib import crc32
 from coati import errors
 from coati.core.acl import READ_ACL, AclCache, AclList
 from coati.core.change import Change, Trigger
-from coati.core.quota import LIMIT_NODE, QUOTA_ROOT, Quotas, StatsTrack, limit_path, stat_path
+from coati.core.quota import QUOTA_ROOT, Quotas
 from coati.core.znode import (
     BODY_OVERHEAD,
     INT_MAX,
+    INT_MIN,
     KIND_CONTAINER,
     KIND_EPHEMERAL,
-    KIND_TTL,
     MASK64,
     STAT_BYTES,
     SYSTEM_SUBTREE,
@@ -101,7 +101,7 @@ class Tree:
         self.ephemerals: dict[int, dict[bytes, None]] = {}
         self.containers: dict[bytes, None] = {}
         self.ttls: dict[bytes, None] = {}
-        self.quotas = Quotas()
+        self.quotas = Quotas(self.nodes)
         self.last_zxid = 0
         self.data_bytes = 0
         self.digest = 0
@@ -258,7 +258,7 @@ class Tree:
             creates = cversion
             pzxid = zxid
         shown = creates * 2 - child_count
-        if shown > INT_MAX:
+        if shown > INT_MAX or shown < INT_MIN:
             shown = wrap32(shown)
         stat = pack_stat(czxid, mzxid, ctime, mtime, version, shown, aversion, owner, size, child_count, pzxid)
         digest = 0
@@ -332,10 +332,43 @@ class Tree:
             return self.stage_nothing(op, zxid, path, errors.NO_NODE)
         node = self.find(path)
         if node is not None:
+            if node.child_count():
+                return self._stage_delete_tree(op, zxid, path)
             return self.stage_delete(op, zxid, path, node, parent_path, parent)
         # Deleted already when the fuzzy snapshot came by: the parent's pzxid is raised all the same.
         change = self.stage_nothing(op, zxid, path, errors.NO_NODE)
         self.stage_parent(change, parent_path, parent, self._shrunk_parent(zxid, parent))
+        return change
+
+    def _stage_delete_tree(self, op: int, zxid: int, path: bytes) -> Change:
+        """The end of a znode and all below it.
+
+        When the txn was made there was nothing below, so what is there now came later, and a later txn will bring it
+        again. Java leaves it behind without a parent, and when the parent comes again it has no children.
+        """
+        doomed = [path]
+        for parent_path in doomed:
+            children = self.nodes[parent_path].children if parent_path in self.nodes else None
+            if children is not None:
+                doomed.extend(child for child in children.paths if self.find(child) is not None)
+        known = dict.fromkeys(doomed)
+        prefix = path + b"/"
+        doomed.extend(
+            staged
+            for staged, node in self.staged.items()
+            if staged.startswith(prefix) and node.body and staged not in known
+        )
+        change = self.stage_nothing(op, zxid, path, errors.OK)
+        subs: list[Change] = []
+        for below in reversed(doomed):
+            node = self.find(below)
+            parent_path = parent_of(below)
+            parent = self.find(parent_path)
+            assert node is not None, "nothing is doomed that is not there"
+            assert parent is not None, "whatever is there has a parent"
+            subs.append(self.stage_delete(op, zxid, below, node, parent_path, parent))
+        change.subs = subs
+        change.digest = self.staged_digest
         return change
 
     def stage_parent(self, change: Change, parent_path: bytes, parent: Znode, new: Znode) -> None:
@@ -372,14 +405,7 @@ class Tree:
 
     def commit(self, change: Change) -> None:
         """Installs the oldest staged change that is neither committed nor discarded."""
-        subs = change.subs
-        if subs is None:
-            self._install(change)
-        else:
-            for sub in subs:
-                self._install(sub)
-            if change.op == codes.OP_CLOSE_SESSION:
-                self.ephemerals.pop(change.session_id, None)
+        self._install(change)
         self.digest = change.digest
         zxid = change.zxid
         if zxid > self.last_zxid:
@@ -390,6 +416,10 @@ class Tree:
                 del self.digest_log[0]
 
     def _install(self, change: Change) -> None:
+        if change.subs is not None:
+            for sub in change.subs:
+                self._install(sub)
+            return
         nodes = self.nodes
         staged = self.staged
         node = change.node
@@ -410,8 +440,9 @@ class Tree:
         if change.err:
             if node is not None:
                 self._install_version(change, path, node)
-        elif node is not None:
+        else:
             children = parent.children
+            assert node is not None, "a parent alone is raised only by a change with an error"
             assert children is not None, "who had or gets a child has a set of children"
             children.wire = None
             if node.body:
@@ -435,7 +466,7 @@ class Tree:
         if grown:
             self.data_bytes += grown
             if self.quotas.prefixes:
-                self._count_quota(path, grown, 0)
+                self.quotas.count(path, grown, 0)
 
     def _fresh(self, path: bytes, node: Znode) -> Znode:
         """The version to install, with data that a quota's statistics may have got since it was staged."""
@@ -455,9 +486,9 @@ class Tree:
             self.note_owner(path, owner)
             self._unstage_owner(path, owner)
         if parent_path.startswith(QUOTA_ROOT):
-            self._on_quota_node(path, parent_path)
+            self.quotas.on_created(path, parent_path)
         if self.quotas.prefixes:
-            self._count_quota(path, size, 1)
+            self.quotas.count(path, size, 1)
 
     def note_owner(self, path: bytes, owner: int) -> None:
         """Enters a committed znode with an owner in the list of its kind."""
@@ -470,7 +501,7 @@ class Tree:
                 mine[path] = None
         elif kind == KIND_CONTAINER:
             self.containers[path] = None
-        elif kind == KIND_TTL:
+        else:
             self.ttls[path] = None
 
     def _on_deleted(self, path: bytes, old: Znode, parent_path: bytes) -> None:
@@ -481,70 +512,30 @@ class Tree:
         if owner:
             kind = self.kinds.kind(owner)
             if kind == KIND_EPHEMERAL:
-                mine = self.ephemerals.get(owner)
-                if mine is not None:
-                    mine.pop(path, None)
-                    if not mine:
-                        del self.ephemerals[owner]
+                mine = self.ephemerals[owner]
+                del mine[path]
+                if not mine:
+                    del self.ephemerals[owner]
             elif kind == KIND_CONTAINER:
-                self.containers.pop(path, None)
+                del self.containers[path]
             else:
-                self.ttls.pop(path, None)
+                del self.ttls[path]
         if self.quotas.prefixes:
-            if path.endswith(b"/" + LIMIT_NODE) and parent_path.startswith(QUOTA_ROOT):
-                self.quotas.remove(parent_path[len(QUOTA_ROOT) :])
-            self._count_quota(path, -size, -1)
-
-    # Quotas
-
-    def _on_quota_node(self, path: bytes, parent_path: bytes) -> None:
-        prefix = parent_path[len(QUOTA_ROOT) :]
-        if path == limit_path(prefix):
-            self.quotas.add(prefix)
-        elif path == stat_path(prefix):
-            self.recount_quota(prefix)
-
-    def recount_quota(self, prefix: bytes) -> None:
-        """Writes count and bytes of a subtree into its statistics node, if there is one (updateQuotaForPath)."""
-        path = stat_path(prefix)
-        node = self.nodes.get(path)
-        if node is None:
-            return
-        track = StatsTrack(b"count=0,bytes=0")
-        waiting = [prefix or ROOT]
-        while waiting:
-            counted = self.nodes.get(waiting.pop())
-            if counted is not None:
-                track.add(count=1, size_bytes=len(counted.body) - BODY_OVERHEAD)
-                if counted.children is not None:
-                    waiting.extend(counted.children.paths)
-        self.nodes[path] = with_buffer_only(node, encode_buffer(track.text()))
-
-    def _count_quota(self, path: bytes, size_bytes: int, count: int) -> None:
-        """Enters a change at `path` in the statistics of the quota over it, if there is one (updateQuotaStat)."""
-        prefix = self.quotas.find(path)
-        if prefix is None:
-            return
-        path = stat_path(prefix)
-        node = self.nodes.get(path)
-        if node is not None:
-            track = StatsTrack(node.data())
-            track.add(count=count, size_bytes=size_bytes)
-            self.nodes[path] = with_buffer_only(node, encode_buffer(track.text()))
+            self.quotas.on_deleted(path, parent_path)
+            self.quotas.count(path, -size, -1)
 
     # Giving up
 
     def discard(self, change: Change) -> None:
         """Takes back the newest staged change."""
-        subs = change.subs
-        if subs is None:
-            self._take_back(change)
-        else:
-            for sub in reversed(subs):
-                self._take_back(sub)
+        self._take_back(change)
         self.staged_digest = change.digest_before
 
     def _take_back(self, change: Change) -> None:
+        if change.subs is not None:
+            for sub in reversed(change.subs):
+                self._take_back(sub)
+            return
         node = change.node
         if node is not None:
             self._restore(change.path, change.old)
@@ -569,11 +560,7 @@ class Tree:
     def triggers(self, change: Change) -> list[Trigger]:
         """The events of a committed change, in Java's order. Needs asking only where somebody watches."""
         found: list[Trigger] = []
-        if change.subs is None:
-            _add_triggers(change, found)
-        else:
-            for sub in change.subs:
-                _add_triggers(sub, found)
+        _add_triggers(change, found)
         return found
 
 
@@ -582,6 +569,10 @@ _NO_COUNTS: Final[dict[bytes, int]] = {}
 
 
 def _add_triggers(change: Change, found: list[Trigger]) -> None:
+    if change.subs is not None:
+        for sub in change.subs:
+            _add_triggers(sub, found)
+        return
     node = change.node
     if node is None or change.err:
         return

@@ -63,7 +63,7 @@ _COMPRESSIONS: Final = ("", "gz", "snappy")
 
 
 class Entry:
-    """A value and where it comes from: `zoo.cfg line 3`, `--port`."""
+    """A value and where it comes from: `zoo.cfg line 3`, `--client-port`."""
 
     __slots__ = ("value", "where")
 
@@ -112,7 +112,6 @@ class ServerConfig:
     skip_acl: bool = False
     extended_types: bool = False
     emulate_353_ttl: bool = False
-    close_session_txn: bool = True
     container_check_interval_ms: int = 60_000
     container_max_per_minute: int = 10_000
     container_max_never_used_ms: int = 0
@@ -136,17 +135,9 @@ class ServerConfig:
     digest_algorithm: str = "SHA1"  # Java's name; see `hash_name`
     digest_auth_enabled: bool = True
     enforce_auth: bool = False
-    enforce_auth_schemes: str = ""
     require_sasl: bool = False
     # What the operator should read once, in order.
     warnings: list[str] = field(default_factory=list)
-
-    @property
-    def auth_schemes(self) -> tuple[str, ...]:
-        """The schemes of which a client must have proven one before anything else; empty when none is demanded."""
-        if not self.enforce_auth:
-            return ()
-        return tuple(scheme.strip() for scheme in self.enforce_auth_schemes.split(",") if scheme.strip())
 
     @property
     def hash_name(self) -> str:
@@ -403,14 +394,8 @@ def _settle_security(config: ServerConfig) -> None:
         raise ConfigError(f'DigestAuthenticationProvider.digestAlg: "{name}" is none of {", ".join(_HASHES)}')
     if config.require_sasl:
         raise ConfigError("sessionRequireClientSASLAuth: SASL comes later, and no client could authenticate")
-    if not config.enforce_auth:
-        return
-    if not config.auth_schemes:
-        raise ConfigError("enforce.auth.enabled is true, so enforce.auth.schemes must be configured")
-    available = ("ip", "digest") if config.digest_auth_enabled else ("ip",)
-    for scheme in config.auth_schemes:
-        if scheme not in available:
-            raise ConfigError(f"enforce.auth.schemes: authentication scheme {shown(scheme)} is not available")
+    if config.enforce_auth:
+        raise ConfigError("enforce.auth.enabled: comes later, and without it everybody would be let in")
 
 
 def _warn_unused(config: ServerConfig, entries: Mapping[str, Entry], properties: Mapping[str, Entry]) -> None:

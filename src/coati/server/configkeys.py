@@ -144,7 +144,6 @@ PROPERTIES: Final = (
     Key("zookeeper.db.autocreate", "db_autocreate", is_true),
     Key("zookeeper.digest.enabled", "digest_enabled", is_true),
     Key("zookeeper.serializeLastProcessedZxid.enabled", "serialize_last_processed_zxid", is_true),
-    Key("zookeeper.closeSessionTxn.enabled", "close_session_txn", is_true),
     Key("zookeeper.extendedTypesEnabled", "extended_types", is_true),
     Key("zookeeper.emulate353TTLNodes", "emulate_353_ttl", is_true),
     Key("znode.container.checkIntervalMs", "container_check_interval_ms", decoded_int),
@@ -161,7 +160,6 @@ PROPERTIES: Final = (
     Key("zookeeper.DigestAuthenticationProvider.digestAlg", "digest_algorithm", strict_text),
     Key("zookeeper.DigestAuthenticationProvider.enabled", "digest_auth_enabled", is_true),
     Key("zookeeper.enforce.auth.enabled", "enforce_auth", is_true),
-    Key("zookeeper.enforce.auth.schemes", "enforce_auth_schemes", strict_text),
     Key("zookeeper.sessionRequireClientSASLAuth", "require_sasl", is_true),
 )
 
@@ -225,6 +223,8 @@ UNUSED: Final = (
     Unused(("zookeeper.maxInProcessingDeadWatchers",), _WATCHES),
     Unused(("zookeeper.connection_throttle_*", "zookeeper.request_*", "zookeeper.throttled_op_wait_time"), _THROTTLE),
     Unused(("zookeeper.largeRequestMaxBytes", "zookeeper.largeRequestThreshold"), _THROTTLE),
+    Unused(("zookeeper.closeSessionTxn.enabled",), "the txn that ends a session always lists its znodes", ("true",)),
+    Unused(("zookeeper.enforce.auth.schemes",), "enforce.auth.enabled is not set", ("",)),
     Unused(("zookeeper.pathStats.*",), _PATHS, ("false",)),
     Unused(("zookeeper.enableEagerACLCheck",), "a standalone server always checks before it logs", ("false", "true")),
     Unused(("jvm.pause.*", "zookeeper.jmx.*", "zookeeper.controllerPort", "java.*"), _JVM, ("false",)),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from coati.core.export import Export
+from coati.errors import StorageFailed
 from coati.seams import Clock
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
@@ -42,6 +43,7 @@ class Driver:
         post: Callable[[Callable[[], None]], object],
         on_fatal: Callable[[BaseException], None],
         purge_after_snapshot: bool = False,
+        slow_sync_ms: int = 1000,
     ) -> None:
         self.replica = replica
         self._store = store
@@ -49,6 +51,7 @@ class Driver:
         self._post = post
         self._on_fatal = on_fatal
         self._purge_after_snapshot = purge_after_snapshot
+        self._slow_sync_ms = slow_sync_ms
         self._inbox: list[tuple[Conn, bytes]] = []
         self._is_posted = False
         self._is_syncing = False
@@ -79,6 +82,8 @@ class Driver:
     def tick(self) -> None:
         """Time has passed: sessions expire, containers are reaped, a snapshot may be due."""
         self._begin_turn()
+        # First what has come already: a client whose ping waits here is alive (S2).
+        self._step_inbox()
         self.replica.on_tick()
         self._finish_turn()
 
@@ -99,12 +104,28 @@ class Driver:
         """Steps what waits, then lets the outbox act."""
         self._is_posted = False
         self._begin_turn()
+        self._step_inbox()
+        self._finish_turn()
+
+    def _step_inbox(self) -> None:
         inbox = self._inbox
         self._inbox = []
         on_received = self.replica.on_received
         for conn, data in inbox:
             on_received(conn, data)
-        self._finish_turn()
+            if conn.outstanding and not conn.is_paused:
+                self._pause_if_full(conn)
+
+    def _pause_if_full(self, conn: Conn) -> None:
+        """Back-pressure on who has writes in flight: when there are too many of all, or too many reads behind its own.
+
+        Who only reads is not held up by others.
+        """
+        limit = self.replica.outstanding_limit
+        if len(self.replica.proposals) > limit or len(conn.waiting) > limit:
+            conn.is_paused = True
+            conn.link.pause()
+            self._paused.append(conn)
 
     def _begin_turn(self) -> None:
         self.replica.begin_turn(self._clock.monotonic_ms(), self._clock.wall_ms())
@@ -114,17 +135,20 @@ class Driver:
             return
         replica = self.replica
         log = replica.solo.take_log()
-        if log:
-            self._append(log)
+        if log and not self._append(log):
+            return
         if replica.dirty:
             self._flush()
         if replica.closes:
             for conn in replica.take_closes():
                 conn.link.close()
-        if replica.snapshot_is_due and self._export is None:
+        if self._export is None and (
+            replica.snapshot_is_due or self._store.log_bytes_since_snapshot > replica.snapshot_after_bytes
+        ):
             self._begin_snapshot()
 
-    def _append(self, log: list[bytes]) -> None:
+    def _append(self, log: list[bytes]) -> bool:
+        """Appends, and starts a sync unless one runs. False: the disk has failed, so nothing may be sent any more."""
         zxid = self.replica.solo.proposed_zxid - len(log)
         append = self._store.append
         try:
@@ -133,15 +157,19 @@ class Driver:
                 append(zxid, payload)
         except Exception as error:
             self._die(error)
-            return
-        self._sync()
+        else:
+            self._sync()
+        return not self._is_dead
 
     def _sync(self) -> None:
         if self._is_syncing:
             return
         self._is_syncing = True
         zxid = self.replica.solo.proposed_zxid
-        self._store.sync(lambda error: self._on_synced(zxid, error))
+        try:
+            self._store.sync(lambda error: self._on_synced(zxid, error))
+        except StorageFailed as error:
+            self._die(error)
 
     def _on_synced(self, zxid: int, error: BaseException | None) -> None:
         self._is_syncing = False
@@ -149,6 +177,7 @@ class Driver:
             self._die(error)
         if self._is_dead:
             return
+        self._count_sync(int(self._store.sync_ms))
         self._begin_turn()
         self.replica.on_synced(zxid)
         self._resume_paused()
@@ -156,17 +185,18 @@ class Driver:
             self._sync()
         self._finish_turn()
 
+    def _count_sync(self, took_ms: int) -> None:
+        """For `fsynctime` of mntr, and fsync.warningthresholdms (FileTxnLog.commit)."""
+        stats = self.replica.stats
+        stats.observe("fsynctime", took_ms)
+        if took_ms > self._slow_sync_ms:
+            stats.fsync_slow += 1
+            logger.warning("slow fsync of the transaction log ms=%d", took_ms)
+
     def _flush(self) -> None:
-        replica = self.replica
-        limit = replica.outstanding_limit
-        is_full = len(replica.proposals) > limit
-        for conn in replica.take_dirty():
+        for conn in self.replica.take_dirty():
             out = conn.out
             conn.is_dirty = False
-            if is_full and conn.outstanding and not conn.is_paused:
-                conn.is_paused = True
-                conn.link.pause()
-                self._paused.append(conn)
             if out and not conn.is_closed:
                 conn.link.send(b"".join(out))
             out.clear()

@@ -113,7 +113,14 @@ class Server:
         except BaseException:
             bound.close()
             raise
-        self._driver = Driver(replica, self._store, self._clock, post=self._loop.call_soon, on_fatal=self._on_fatal)
+        self._driver = Driver(
+            replica,
+            self._store,
+            self._clock,
+            post=self._loop.call_soon,
+            on_fatal=self._on_fatal,
+            slow_sync_ms=config.fsync_warning_ms,
+        )
         view = LiveView(config, replica, self._disk, self._clock)
         words = parse_whitelist(config.four_letter_whitelist, is_read_only_enabled=config.read_only_mode)
         now_ms = self._clock.monotonic_ms
@@ -167,8 +174,14 @@ class Server:
     # Running.
 
     async def wait(self) -> int:
-        """The exit code, once the server has ended."""
-        return await self._ended
+        """The exit code, once the server has ended and its connections are gone."""
+        code = await self._ended
+        if self._stopping is not None:
+            await self._stopping
+        listener = self._listener
+        assert listener is not None, "only an open server is waited for"
+        await self._until(lambda: listener.connection_count == 0, GOODBYE_S)
+        return code
 
     def _tick(self) -> None:
         assert self._driver is not None, "a server ticks once it is open"
@@ -213,7 +226,7 @@ class Server:
         assert driver is not None, "only an open server is stopped"
         assert listener is not None, "only an open server is stopped"
         listener.stop()
-        await self._until(lambda: driver.is_idle, DRAIN_S)
+        await self._until(lambda: driver.is_idle or self._ended.done(), DRAIN_S)
         listener.close_connections()
         await self._until(lambda: listener.connection_count == 0, GOODBYE_S)
         listener.abort_connections()
@@ -222,13 +235,16 @@ class Server:
 
     async def _until(self, holds: Callable[[], bool], limit_s: float) -> None:
         deadline_s = self._loop.time() + limit_s
-        while not holds() and self._loop.time() < deadline_s and not self._ended.done():
+        while not holds() and self._loop.time() < deadline_s:
             turn = self._loop.create_future()
             self._loop.call_later(POLL_S, turn.set_result, None)
             await turn
 
     def close(self) -> None:
-        """Releases timers, files and the lock. Blocking: what was appended is synced first. Raises StorageFailed."""
+        """Releases port, timers, files and the lock. Blocking: what was appended is synced. Raises StorageFailed."""
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener.abort_connections()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -255,7 +271,7 @@ def store_config(config: ServerConfig) -> StoreConfig:
         autocreate_db=config.db_autocreate,
         autocreate_dirs=config.data_dir_autocreate,
         retain_count=config.snap_retain_count,
-        max_payload_bytes=config.max_buffer_bytes + config.max_buffer_extra_bytes,
+        max_payload_bytes=max_payload_bytes(config),
     )
 
 
@@ -277,7 +293,16 @@ def access_config(config: ServerConfig) -> AccessConfig:
 
 
 def prepare_config(config: ServerConfig) -> PrepareConfig:
-    return PrepareConfig(enforce_quota=config.enforce_quota, reconfig_enabled=config.reconfig_enabled)
+    return PrepareConfig(
+        enforce_quota=config.enforce_quota,
+        reconfig_enabled=config.reconfig_enabled,
+        max_payload_bytes=max_payload_bytes(config),
+    )
+
+
+def max_payload_bytes(config: ServerConfig) -> int:
+    """The longest txn that can be read back: nothing longer may be logged."""
+    return config.max_buffer_bytes + config.max_buffer_extra_bytes
 
 
 def replica_config(config: ServerConfig) -> ReplicaConfig:
@@ -287,6 +312,7 @@ def replica_config(config: ServerConfig) -> ReplicaConfig:
         max_session_timeout_ms=config.max_session_timeout_ms,
         max_frame_bytes=config.max_buffer_bytes,
         snap_count=config.snap_count,
+        snap_size_limit_bytes=config.snap_size_limit_kb * 1024 if config.snap_size_limit_kb > 0 else 0,
         outstanding_limit=config.global_outstanding_limit,
         container_interval_ms=config.container_check_interval_ms,
         container_max_per_minute=config.container_max_per_minute,
@@ -327,9 +353,6 @@ def run(
     loop = _new_loop()
     try:
         return _run_on(loop, config, on_serving)
-    except Interrupted:
-        logger.info("stopped before serving")
-        return FINISHED
     finally:
         loop.close()
 
@@ -340,23 +363,21 @@ def _run_on(loop: asyncio.AbstractEventLoop, config: ServerConfig, on_serving: C
     except ConfigError as error:
         logger.critical("%s", error)
         return INVALID_INVOCATION
-    code = _open(server, config, on_serving)
-    if code is None:
-        loop.set_exception_handler(lambda _, context: _on_exception(server, context))
-        for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, server.stop, number.name)
-        code = loop.run_until_complete(server.wait())
     try:
-        server.close()
-    except StorageFailed as error:
-        logger.critical("the end could not be written: %s", error)
-        return code or SEVERE_LOG_ERROR
-    logger.info("stopped code=%d", code)
+        code = _open_and_wait(server, loop, config, on_serving)
+    except Interrupted:
+        logger.info("stopped before serving")
+        code = FINISHED
+    finally:
+        is_closed = _close(server)
+    if code == FINISHED and not is_closed:
+        return SEVERE_LOG_ERROR
     return code
 
 
-def _open(server: Server, config: ServerConfig, on_serving: Callable[[str], None]) -> int | None:
-    """Opens the server; None, or the exit code when that failed."""
+def _open_and_wait(
+    server: Server, loop: asyncio.AbstractEventLoop, config: ServerConfig, on_serving: Callable[[str], None]
+) -> int:
     try:
         host, port = server.open()
     except StorageCorrupt as error:
@@ -369,6 +390,9 @@ def _open(server: Server, config: ServerConfig, on_serving: Callable[[str], None
         where = java_address(config.client_address or "*", config.client_port)
         logger.critical("cannot listen address=%s reason=%s", where, error.strerror or error)
         return UNEXPECTED_ERROR
+    loop.set_exception_handler(lambda _, context: _on_exception(server, context))
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, server.stop, number.name)
     address = java_address(host, port)
     logger.info(
         "serving address=%s port=%d version=%s compatible=%s loop=%s pid=%d",
@@ -380,7 +404,20 @@ def _open(server: Server, config: ServerConfig, on_serving: Callable[[str], None
         os.getpid(),
     )
     on_serving(address)
-    return None
+    code = loop.run_until_complete(server.wait())
+    if code == FINISHED:
+        logger.info("stopped")
+    return code
+
+
+def _close(server: Server) -> bool:
+    """Closes the server; False when its last writes could not be made durable."""
+    try:
+        server.close()
+    except StorageFailed as error:
+        logger.critical("the end could not be written: %s", error)
+        return False
+    return True
 
 
 def _on_exception(server: Server, context: dict[str, object]) -> None:

@@ -33,9 +33,11 @@ class ClientLink(Protocol):
 class Waiting:
     """A request that has to wait until the txn `after_zxid` is delivered. Its bytes are `data[start:end]`."""
 
+    __slots__ = ("after_zxid", "created_ms", "data", "end", "start")
 
-    def __init__(self, after_zxid: int, data: bytes, start: int, end: int) -> None:
+    def __init__(self, after_zxid: int, data: bytes, start: int, end: int, created_ms: int) -> None:
         self.after_zxid = after_zxid
+        self.created_ms = created_ms
         self.data = data
         self.start = start
         self.end = end
@@ -68,9 +70,9 @@ class Conn:
         "latency_min_ms",
         "latency_total_ms",
         "link",
+        "need_bytes",
         "out",
         "outstanding",
-        "need_bytes",
         "received",
         "rest",
         "rest_bytes",
@@ -160,9 +162,9 @@ class Conn:
         self.outstanding += 1
         self.last_write_zxid = zxid
 
-    def defer(self, data: bytes, start: int, end: int) -> None:
+    def defer(self, data: bytes, start: int, end: int, now_ms: int) -> None:
         """Keeps a request until the last write proposed before it is delivered."""
-        self.waiting.append(Waiting(self.last_write_zxid, data, start, end))
+        self.waiting.append(Waiting(self.last_write_zxid, data, start, end, now_ms))
 
     def take_ready(self, delivered_zxid: int) -> list[Waiting]:
         """The deferred requests that need wait no longer, in order."""

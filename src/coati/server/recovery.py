@@ -1,4 +1,4 @@
-"""From the files to a tree: snapshot, replay, sessions; and the first snapshot of an empty directory.
+"""From the files to a tree: snapshot, replay, sessions; and the snapshot that an empty directory needs.
 
 Introduces storage, which knows files, to core, which knows trees. Must not know sockets or time. Blocking: it runs
 before the server serves. Source: ZooKeeperServer.loadData, FileTxnSnapLog.restore.
@@ -62,9 +62,9 @@ def load(store: Store, config: TreeConfig) -> Loaded:
         logger.warning("%s", warning)
     if tree.digest_mismatches:
         logger.error("digest mismatches=%d: the tree is not what its writer had", tree.digest_mismatches)
-    _bury_ownerless(tree, timeouts)
-    if recovered.fresh and recovered.last_zxid == 0:
-        _write_first_snapshot(store, tree)
+    has_changed = _bury_ownerless(tree, timeouts)
+    if has_changed or (recovered.tree is None and recovered.last_zxid >= 0):
+        _write_snapshot(store, tree, timeouts)
     return Loaded(tree, timeouts, replayed)
 
 
@@ -84,16 +84,22 @@ def _replay(tree: Tree, timeouts: dict[int, int], records: Iterator[TxnRecord]) 
     return count
 
 
-def _bury_ownerless(tree: Tree, timeouts: dict[int, int]) -> None:
-    """Ephemerals whose session is gone, as a fuzzy snapshot may have them, go too (ZooKeeperServer.loadData)."""
-    for session_id in [owner for owner in tree.ephemerals if owner not in timeouts]:
+def _bury_ownerless(tree: Tree, timeouts: dict[int, int]) -> bool:
+    """Ephemerals whose session is gone, as a fuzzy snapshot may have them, go too (ZooKeeperServer.loadData).
+
+    No txn says so. The caller writes a snapshot, or the next recovery would replay later txns on top of them, and a
+    create in the place of one, acknowledged since, would be lost.
+    """
+    owners = [owner for owner in tree.ephemerals if owner not in timeouts]
+    for session_id in owners:
         logger.warning("ephemerals without a session are removed session=%#x", session_id)
         tree.commit(tree.stage_close_session(tree.last_zxid, session_id, []))
+    return bool(owners)
 
 
-def _write_first_snapshot(store: Store, tree: Tree) -> None:
+def _write_snapshot(store: Store, tree: Tree, timeouts: dict[int, int]) -> None:
     """Java refuses logs without a snapshot, so an empty database is put on disk before its first txn."""
-    export = Export(tree, {})
+    export = Export(tree, timeouts)
     store.write_snapshot(export.zxid, export.sessions, export.acls, _slices(export), export.digest)
 
 

@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Final
 
 from coati.core.acl import Access
-from coati.core.answer import Answers, notifications, sasl_off_reply, write_reply
+from coati.core.answer import Answers, notifications, sasl_off_reply, unimplemented_reply, write_reply
 from coati.core.change import Change
 from coati.core.prepare import Preparer, Proposal, Request
 from coati.core.reap import reapable
@@ -44,26 +44,57 @@ PATH_HEAD_BYTES: Final = 16
 HEADER_BYTES: Final = 8
 NO_PASSWORD: Final = bytes(16)
 NOBODY: Final[list[Id]] = []
+NO_SIZE_LIMIT: Final = 1 << 62
 
-_WRITES: Final[dict[int, bool]] = dict.fromkeys(
-    (
-        codes.OP_CREATE,
-        codes.OP_CREATE2,
-        codes.OP_CREATE_CONTAINER,
-        codes.OP_CREATE_TTL,
-        codes.OP_DELETE,
-        codes.OP_SET_DATA,
-        codes.OP_SET_ACL,
-        codes.OP_MULTI,
-        codes.OP_RECONFIG,
-        codes.OP_CLOSE_SESSION,
+# What a client may send. The rest is refused without a look, internal opcodes too: Java executes a client's
+# deleteContainer without asking for permission, and logs its createSession.
+_KIND_READ: Final = 1
+_KIND_WRITE: Final = 2
+_KIND_AUTH: Final = 3
+_KINDS: Final[dict[int, int]] = {
+    **dict.fromkeys(
+        (
+            codes.OP_EXISTS,
+            codes.OP_GET_DATA,
+            codes.OP_GET_ACL,
+            codes.OP_GET_CHILDREN,
+            codes.OP_SYNC,
+            codes.OP_PING,
+            codes.OP_GET_CHILDREN2,
+            codes.OP_CHECK_WATCHES,
+            codes.OP_REMOVE_WATCHES,
+            codes.OP_MULTI_READ,
+            codes.OP_SET_WATCHES,
+            codes.OP_GET_EPHEMERALS,
+            codes.OP_GET_ALL_CHILDREN_NUMBER,
+            codes.OP_SET_WATCHES2,
+            codes.OP_ADD_WATCH,
+            codes.OP_WHO_AM_I,
+        ),
+        _KIND_READ,
     ),
-    True,
-)
+    **dict.fromkeys(
+        (
+            codes.OP_CREATE,
+            codes.OP_CREATE2,
+            codes.OP_CREATE_CONTAINER,
+            codes.OP_CREATE_TTL,
+            codes.OP_DELETE,
+            codes.OP_SET_DATA,
+            codes.OP_SET_ACL,
+            codes.OP_MULTI,
+            codes.OP_RECONFIG,
+            codes.OP_CLOSE_SESSION,
+        ),
+        _KIND_WRITE,
+    ),
+    codes.OP_AUTH: _KIND_AUTH,
+    codes.OP_SASL: _KIND_AUTH,
+}
 
 
 class ReplicaConfig:
-    """What of the configuration the replica needs. Times in ms; `snap_count` in txns."""
+    """What of the configuration the replica needs. Times in ms; `snap_count` in txns; no size limit if it is 0."""
 
     __slots__ = (
         "container_interval_ms",
@@ -74,6 +105,7 @@ class ReplicaConfig:
         "min_session_timeout_ms",
         "outstanding_limit",
         "snap_count",
+        "snap_size_limit_bytes",
         "tick_ms",
     )
 
@@ -85,6 +117,7 @@ class ReplicaConfig:
         max_session_timeout_ms: int = 40000,
         max_frame_bytes: int = codes.MAX_BUFFER_BYTES,
         snap_count: int = 100_000,
+        snap_size_limit_bytes: int = 4 << 30,
         outstanding_limit: int = 1000,
         container_interval_ms: int = 60_000,
         container_max_per_minute: int = 10_000,
@@ -95,6 +128,7 @@ class ReplicaConfig:
         self.max_session_timeout_ms = max_session_timeout_ms
         self.max_frame_bytes = max_frame_bytes
         self.snap_count = snap_count
+        self.snap_size_limit_bytes = snap_size_limit_bytes
         self.outstanding_limit = outstanding_limit
         self.container_interval_ms = container_interval_ms
         self.container_max_per_minute = container_max_per_minute
@@ -136,10 +170,13 @@ class Replica:
         # Which connection a session is on.
         self.homes: dict[int, Conn] = {}
         self.snapshot_is_due = False
+        # Bytes in the log, since the last snapshot, that make the next one due.
+        self.snapshot_after_bytes = 0
         self._entropy = entropy
         self._txns_since_snapshot = 0
-        self._snapshot_after = self._draw_snapshot_interval()
-        self._next_reap_ms = 0
+        self._snapshot_after = 0
+        self._draw_snapshot_interval()
+        self._next_reap_ms = -1
         self._latency_ms = 0
         self._latency_count = 0
         self._now_ms = 0
@@ -172,6 +209,8 @@ class Replica:
         """The connection is gone. Its watches go with it, its session stays until it expires."""
         conn.is_closed = True
         conn.is_done = True
+        # A read that is answered now would leave a watch that nobody removes any more (E7).
+        conn.waiting.clear()
         self.conns.pop(conn, None)
         self.watches.remove_watcher(conn)
         if self.homes.get(conn.session_id) is conn:
@@ -207,14 +246,16 @@ class Replica:
         for session in self.sessions.expired(self._now_ms):
             self.close_session(session.session_id)
         if self._now_ms >= self._next_reap_ms:
+            # The first round comes an interval after the start, when clients have had time to come back.
+            if self._next_reap_ms >= 0:
+                self._reap()
             self._next_reap_ms = self._now_ms + self.config.container_interval_ms
-            self._reap()
 
     def _reap(self) -> None:
         """At most what the configuration allows a minute; the rest waits for the next round (ContainerManager)."""
         config = self.config
         paths = reapable(self.tree, self._wall_ms, config.container_max_never_used_ms)
-        limit = config.container_max_per_minute * max(1, config.container_interval_ms // 60_000)
+        limit = max(1, config.container_max_per_minute * config.container_interval_ms // 60_000)
         for path in paths[:limit]:
             body = len(path).to_bytes(4, "big") + path
             self._propose(None, 0, 0, codes.OP_DELETE_CONTAINER, body, 0, len(body))
@@ -227,11 +268,16 @@ class Replica:
         """The driver has begun a snapshot; the next one is due a random time later, so that servers take turns."""
         self.snapshot_is_due = False
         self._txns_since_snapshot = 0
-        self._snapshot_after = self._draw_snapshot_interval()
+        self._draw_snapshot_interval()
 
-    def _draw_snapshot_interval(self) -> int:
+    def _draw_snapshot_interval(self) -> None:
+        """Between half and all of what is configured (SyncRequestProcessor.shouldSnapshot)."""
         half = max(1, self.config.snap_count // 2)
-        return half + self._entropy.randrange(half)
+        self._snapshot_after = half + self._entropy.randrange(half)
+        self.snapshot_after_bytes = NO_SIZE_LIMIT
+        if self.config.snap_size_limit_bytes > 0:
+            half = max(1, self.config.snap_size_limit_bytes // 2)
+            self.snapshot_after_bytes = half + self._entropy.randrange(half)
 
     # Frames.
 
@@ -259,6 +305,7 @@ class Replica:
         size = len(data)
         last = size - PATH_HEAD_BYTES
         received = 0
+        xid = 0
         while pos <= last and not conn.is_done:
             length, xid, op, path_bytes = _unpack_path_head(data, pos)
             end = pos + 4 + length
@@ -281,7 +328,12 @@ class Replica:
                 break
             self._on_request(conn, data, pos + 4, end)
             pos = end
-        self._on_reads(conn, received)
+        session = conn.session
+        assert session is not None, "requests come after the handshake"
+        session.deadline_ms = self._now_ms + conn.timeout_ms
+        if received:
+            conn.received += received
+            self._on_answered(conn, xid, codes.OP_GET_DATA, received, 0)
         return self._read_tail(conn, data, pos)
 
     def _read_tail(self, conn: Conn, data: bytes, pos: int) -> int:
@@ -299,21 +351,18 @@ class Replica:
             pos = end
         return pos
 
-    def _on_reads(self, conn: Conn, count: int) -> None:
-        """Statistics of a batch of reads, and the sign of life that it is."""
-        session = conn.session
-        if session is not None:
-            session.deadline_ms = self._now_ms + conn.timeout_ms
-        if count:
-            conn.received += count
-            conn.sent += count
-            conn.last_op = codes.OP_GET_DATA
-            conn.last_zxid = self.tree.last_zxid
-            conn.last_response_ms = self._now_ms
-            self.stats.on_reads(count, 0)
+    def _on_answered(self, conn: Conn, xid: int, op: int, count: int, latency_ms: int) -> None:
+        """Statistics of `count` reads; the last one is named."""
+        conn.sent += count
+        conn.last_cxid = xid
+        conn.last_op = op
+        conn.last_zxid = self.tree.last_zxid
+        conn.last_response_ms = self._now_ms
+        self.stats.on_reads(count, latency_ms)
 
     def _drop(self, conn: Conn) -> None:
         """The client broke the protocol: its connection is closed at once, its session stays."""
+        conn.waiting.clear()
         if not conn.is_done:
             conn.is_done = True
             self.closes.append(conn)
@@ -371,11 +420,9 @@ class Replica:
         if session is None or session.is_closing or not is_password(session_id, password):
             # No such session, or not yours: no difference to see (S5).
             self._emit(conn, _connect_reply(conn, 0, 0, NO_PASSWORD))
-            conn.is_done = True
-            conn.flush_then_close = True
+            self._say_goodbye(conn)
             return
-        session.timeout_ms = conn.timeout_ms
-        session.deadline_ms = self._now_ms + conn.timeout_ms
+        self.sessions.set_timeout(session, conn.timeout_ms, self._now_ms)
         old = self.homes.get(session_id)
         if old is not None:
             # One home (S4): what the old connection had not sent yet is not executed any more.
@@ -395,9 +442,13 @@ class Replica:
         """One request `data[start:end]`: a write is proposed, a read answered or kept behind the writes before it."""
         xid, op = _unpack_head(data, start)
         conn.received += 1
-        conn.last_cxid = xid
-        conn.last_op = op
-        if op in _WRITES:
+        kind = _KINDS.get(op, 0)
+        if kind == _KIND_READ:
+            if conn.outstanding:
+                conn.defer(data, start, end, self._now_ms)
+            else:
+                self._answer(conn, data, start, end, 0)
+        elif kind == _KIND_WRITE:
             if op == codes.OP_CLOSE_SESSION:
                 # What follows in the same batch comes too late.
                 conn.is_done = True
@@ -406,16 +457,21 @@ class Replica:
             self._authenticate(conn, xid, data, start + HEADER_BYTES, end)
         elif op == codes.OP_SASL:
             self._emit(conn, sasl_off_reply(xid))
-        elif conn.outstanding:
-            conn.defer(data, start, end)
         else:
-            self._answer(conn, data, start, end)
+            self._emit(conn, unimplemented_reply(xid))
+            self._say_goodbye(conn)
 
-    def _answer(self, conn: Conn, data: bytes, start: int, end: int) -> None:
+    def _answer(self, conn: Conn, data: bytes, start: int, end: int, latency_ms: int) -> None:
         """A request that reads, or that only concerns this server: pings, watches, sync."""
         xid, op = _unpack_head(data, start)
         self._emit(conn, self.answers.answer(conn, xid, op, data, start + HEADER_BYTES, end))
-        self._on_reads(conn, 1)
+        self._on_answered(conn, xid, op, 1, latency_ms)
+
+    def _say_goodbye(self, conn: Conn) -> None:
+        """What it was sent is the last: it is closed at the end of the turn, its session stays."""
+        conn.is_done = True
+        conn.flush_then_close = True
+        conn.waiting.clear()
 
     def _authenticate(self, conn: Conn, xid: int, data: bytes, start: int, end: int) -> None:
         """At once, not behind the writes before it: so does ZooKeeperServer.processPacket."""
@@ -434,8 +490,7 @@ class Replica:
         self._emit(conn, _pack_reply(16, xid, 0, result.err))
         if result.err != OK:
             self.stats.auth_failed += 1
-            conn.is_done = True
-            conn.flush_then_close = True
+            self._say_goodbye(conn)
 
     def _propose(
         self, conn: Conn | None, session_id: int, xid: int, op: int, data: bytes, start: int, end: int
@@ -484,6 +539,7 @@ class Replica:
             for watcher, frame in notifications(self.watches, self.access, triggers, change.zxid):
                 assert isinstance(watcher, Conn), "only connections watch"
                 watcher.sent += 1
+                self.stats.packets_sent += 1
                 self._emit(watcher, frame)
 
     def _end_session(self, session_id: int, conn: Conn | None) -> None:
@@ -510,6 +566,8 @@ class Replica:
                 conn.flush_then_close = True
         latency_ms = self._now_ms - proposal.created_ms
         conn.sent += 1
+        conn.last_cxid = request.xid
+        conn.last_op = op
         conn.last_zxid = change.zxid
         conn.last_response_ms = self._now_ms
         conn.on_latency(latency_ms)
@@ -519,7 +577,7 @@ class Replica:
         self._latency_count += 1
         if conn.waiting:
             for waiting in conn.take_ready(change.zxid):
-                self._answer(conn, waiting.data, waiting.start, waiting.end)
+                self._answer(conn, waiting.data, waiting.start, waiting.end, self._now_ms - waiting.created_ms)
 
 
 def _connect_reply(conn: Conn, timeout_ms: int, session_id: int, password: bytes) -> bytes:

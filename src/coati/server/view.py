@@ -268,6 +268,12 @@ class LiveView:
     def reset_connection_stats(self) -> None:
         for conn in self._replica.conns:
             conn.reset_statistics()
+            # ServerCnxn.resetStats: `cons` then shows lop=NA, no lcxid, and -1 for the zxid.
+            conn.last_op = 0
+            conn.last_cxid = -1
+            conn.last_zxid = -1
+            conn.last_response_ms = 0
+            conn.last_latency_ms = 0
 
 
 def open_files() -> int:

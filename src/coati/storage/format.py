@@ -70,6 +70,8 @@ DIGEST_BYTES: Final = 20
 LAST_ZXID_BYTES: Final = 8
 _ZNODE_TAIL_BYTES: Final = 68
 SESSION_BYTES: Final = 12
+# Permissions and the lengths of two strings.
+_MIN_ACL_ENTRY_BYTES: Final = 12
 
 SNAPPY_HEADER: Final = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"
 # SnappyOutputStream.DEFAULT_BLOCK_SIZE.
@@ -355,12 +357,12 @@ def decode_acl(data: bytes, pos: int, out: dict[int, list[ACL]]) -> int:
     try:
         acl_id = r.int64()
         count = r.int32()
-        entries = [ACL.read(r) for _ in range(min(count, r.left()))]
+        if count < 0:
+            raise Damage(pos, f"ACL {acl_id} has {count} entries")
+        if count * _MIN_ACL_ENTRY_BYTES > r.left():
+            return -1
+        entries = [ACL.read(r) for _ in range(count)]
     except MarshallingError:
-        return -1
-    if count < 0:
-        raise Damage(pos, f"ACL {acl_id} has {count} entries")
-    if len(entries) < count:
         return -1
     if acl_id in out or acl_id == OPEN_ACL_ID:
         raise Damage(pos, f"ACL {acl_id} is listed twice")

@@ -147,6 +147,7 @@ def _snappy_decompress(block: bytes) -> bytes:
 def _open_source(file: ReadFile, compression: str) -> _Source:
     if compression == "gz":
         return _GzipSource(file)
+    check_compression(compression)
     if compression == "snappy":
         return _SnappySource(file)
     return _PlainSource(file)

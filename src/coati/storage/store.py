@@ -173,11 +173,11 @@ class Store:
         self._must_roll = True
         if end is not None:
             self._log.resume(end)
-            if end.last_zxid == recovered.last_zxid:
+            if end.last_zxid == recovered.last_zxid != recovered.snapshot_zxid:
                 self._must_roll = False
                 self._log_bytes = end.position
             else:
-                # The snapshot is newer than the log: what follows belongs to a new one.
+                # The snapshot is as new as the log, or newer: what follows belongs to a new one.
                 self._log.close()
         if not recovered.fresh:
             self._remove_marker()
@@ -457,8 +457,12 @@ class Store:
         self._disk.drain()
         if self._writer is not None:
             self._writer.abandon()
+        waiting, self._waiting = self._waiting, []
         try:
-            if was_open and self.failed is None and not self._is_broken:
+            if self._is_broken and self.failed is None:
+                # The worker has failed; the loop has not heard of it yet.
+                self.failed = StorageFailed(f"{self._places.logs}: a write failed")
+            if was_open and self.failed is None:
                 self._commit(self._take_segments(), self._epoch_writes)
             self._log.close()
         except OSError as error:
@@ -466,6 +470,5 @@ class Store:
             raise self.failed from error
         finally:
             self._unlock()
-        waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            done(self.failed)
+            for done in waiting:
+                done(self.failed)

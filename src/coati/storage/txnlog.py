@@ -220,7 +220,7 @@ class LogAppender:
         self._force_sync = force_sync
         self._file: File | None = None
         self._position = 0
-        self._size = 0
+        self._size = 0  # as padded; a large batch may have gone beyond it
         self._is_new = False  # the directory entry is not durable yet
         self.sync_count = 0
         self.sync_ms = 0.0  # of the last sync
@@ -272,7 +272,6 @@ class LogAppender:
                 self._size = size
         file.write_at(self._position, data)
         self._position += len(data)
-        self._size = max(self._size, self._position)
         self.written_bytes += len(data)
 
     def _sync(self) -> None:

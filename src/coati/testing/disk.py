@@ -352,9 +352,9 @@ class SimDisk:
             inode.pending = []
             inode.live = bytearray(inode.durable)
 
-    def clone(self) -> SimDisk:
+    def clone(self, schedule: Callable[[Callable[[], None]], None] | None = None) -> SimDisk:
         """The same disk again, without jobs, locks and faults: to crash it in more than one way."""
-        other = SimDisk()
+        other = SimDisk(schedule)
         copies: dict[int, _Inode] = {}
 
         def copy(inode: _Inode) -> _Inode:

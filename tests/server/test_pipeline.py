@@ -1,0 +1,81 @@
+"""One connection's own state: frames in pieces, requests that wait, identities, latencies."""
+
+from __future__ import annotations
+
+from coati.server.pipeline import Conn
+from coati.wire.records import Id
+
+
+class DeafLink:
+    """coati.server.pipeline.ClientLink, for a connection on which nothing happens."""
+
+    def send(self, data: bytes) -> None:
+        raise AssertionError("nothing is sent here")
+
+    def close(self) -> None:
+        raise AssertionError("nothing is closed here")
+
+    def pause(self) -> None:
+        raise AssertionError("nothing is paused here")
+
+    def resume(self) -> None:
+        raise AssertionError("nothing is resumed here")
+
+
+def conn() -> Conn:
+    return Conn(DeafLink(), ("10.0.0.1", 5), 77)
+
+
+def test_a_new_connection_has_no_session_and_the_identity_of_its_address() -> None:
+    new = conn()
+    assert (new.session_id, new.session, new.created_ms) == (0, None, 77)
+    assert new.auth == [Id("ip", "10.0.0.1")]
+
+
+def test_a_frame_in_pieces_is_looked_at_when_it_is_whole() -> None:
+    new = conn()
+    new.keep_rest(b"ab", 6)
+    assert new.join_rest(b"c") == b""
+    assert new.join_rest(b"de") == b""
+    assert new.join_rest(b"fgh") == b"abcdefgh"
+    assert not new.rest
+    new.keep_rest(b"x", 4)
+    assert new.join_rest(b"yzw") == b"xyzw"
+
+
+def test_a_request_waits_for_the_writes_before_it_only() -> None:
+    new = conn()
+    new.on_proposed(5)
+    new.defer(b"read 1", 0, 6, 100)
+    new.defer(b"read 2", 0, 6, 100)
+    new.on_proposed(9)
+    new.defer(b"read 3", 1, 5, 200)
+    assert new.outstanding == 2
+    assert new.take_ready(4) == []
+    assert [waiting.data for waiting in new.take_ready(5)] == [b"read 1", b"read 2"]
+    assert new.take_ready(8) == []
+    (last,) = new.take_ready(9)
+    assert (last.data, last.start, last.end, last.created_ms, last.after_zxid) == (b"read 3", 1, 5, 200, 9)
+    assert not new.waiting
+
+
+def test_identities_are_added_once_and_never_to_a_list_in_use() -> None:
+    new = conn()
+    before = new.auth
+    new.add_identity(Id("digest", "a:b"))
+    new.add_identity(Id("digest", "a:b"))
+    assert before == [Id("ip", "10.0.0.1")]
+    assert new.auth == [Id("ip", "10.0.0.1"), Id("digest", "a:b")]
+
+
+def test_latencies_are_summed_up_until_they_are_set_back() -> None:
+    new = conn()
+    for latency_ms in (5, 2, 9, 4):
+        new.on_latency(latency_ms)
+    assert (new.latency_count, new.latency_total_ms) == (4, 20)
+    assert (new.latency_min_ms, new.latency_max_ms, new.last_latency_ms) == (2, 9, 4)
+    new.received = new.sent = 3
+    new.reset_statistics()
+    assert (new.received, new.sent, new.latency_count, new.latency_total_ms) == (0, 0, 0, 0)
+    new.on_latency(7)
+    assert (new.latency_min_ms, new.latency_max_ms) == (7, 7)

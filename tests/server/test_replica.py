@@ -1,0 +1,1003 @@
+"""The replica behind its driver, byte for byte: handshakes, order of replies, events, sessions, limits.
+
+Expectations are ZooKeeper's (ZooKeeperServer, PrepRequestProcessor, FinalRequestProcessor, SessionTrackerImpl), and the
+guarantees by their names: W writes, R reads, E events, S sessions. Tests that take `parts` are also run on broken
+servers, by test_mutants.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from coati import errors
+from coati.core.acl import AccessConfig, generate_digest
+from coati.core.prepare import PrepareConfig
+from coati.core.sessions import session_password
+from coati.core.tree import TreeConfig
+from coati.server.replica import ReplicaConfig
+from coati.testing.clock import SimClock
+from coati.testing.server import (
+    Event,
+    Parts,
+    Reply,
+    SimClient,
+    SimConfig,
+    SimServer,
+    connect_frame,
+    create_body,
+    data_of,
+    names_of,
+    path_of,
+    request_frame,
+    stat_of,
+)
+from coati.wire import codes
+from coati.wire.jute import Reader, Writer
+from coati.wire.records import ACL, AuthPacket, CreateTTLRequest, Id, SetACLRequest, SetWatches, WhoAmIResponse
+
+REAL = Parts()
+TICK_MS = 2000
+EPHEMERAL = codes.FLAG_EPHEMERAL
+SEQUENTIAL = codes.FLAG_PERSISTENT_SEQUENTIAL
+
+
+def serve(parts: Parts = REAL, config: SimConfig | None = None) -> SimServer:
+    return SimServer(parts=parts, config=config).start()
+
+
+def joined(server: SimServer, timeout_ms: int = 10_000) -> SimClient:
+    """A client that has its session."""
+    client = server.client(timeout_ms=timeout_ms)
+    server.run()
+    assert client.session_id != 0
+    return client
+
+
+def xids(client: SimClient) -> list[int]:
+    return [reply.xid for reply in client.replies]
+
+
+def auth_body(scheme: str, auth: bytes) -> bytes:
+    w = Writer()
+    AuthPacket(0, scheme, auth).write(w)
+    return w.getvalue()
+
+
+def acl_body(path: bytes, acl: list[ACL]) -> bytes:
+    w = Writer()
+    SetACLRequest(path, acl, -1).write(w)
+    return w.getvalue()
+
+
+def path_and_int(path: bytes, number: int) -> bytes:
+    w = Writer()
+    w.path(path)
+    w.int32(number)
+    return w.getvalue()
+
+
+# Handshake
+
+
+def test_a_handshake_and_requests_arrive_byte_by_byte() -> None:
+    server = serve()
+    link = server.link()
+    client = SimClient(link)
+    stream = connect_frame(10_000) + request_frame(1, codes.OP_CREATE, create_body(b"/a", b"x"))
+    stream += request_frame(codes.XID_PING, codes.OP_PING) + request_frame(2, codes.OP_GET_DATA, b"\0\0\0\2/a\0")
+    for byte in stream:
+        link.feed(bytes((byte,)))
+        server.run(1)
+    server.run()
+    assert client.connected is not None
+    assert xids(client) == [1, codes.XID_PING, 2]
+    assert data_of(client.reply(2)) == b"x"
+
+
+@pytest.mark.parametrize("cut", range(1, 45 + 12 + 14))
+def test_a_handshake_with_requests_behind_it_may_be_cut_anywhere(cut: int) -> None:
+    server = serve()
+    link = server.link()
+    client = SimClient(link)
+    stream = connect_frame(10_000) + request_frame(1, codes.OP_EXISTS, b"\0\0\0\1/\0")
+    stream += request_frame(codes.XID_PING, codes.OP_PING)
+    link.feed(stream[:cut])
+    server.run(1)
+    link.feed(stream[cut:])
+    server.run()
+    assert xids(client) == [1, codes.XID_PING]
+
+
+def test_the_reply_to_a_handshake_has_timeout_id_and_password() -> None:
+    client = joined(serve())
+    # length, protocolVersion, timeOut, sessionId, password, readOnly: spec of ConnectResponse.
+    head = (37).to_bytes(4, "big") + bytes(4) + (10_000).to_bytes(4, "big")
+    expected = head + client.session_id.to_bytes(8, "big") + (16).to_bytes(4, "big")
+    assert bytes(client.link.received) == expected + session_password(client.session_id) + b"\0"
+    # The high byte of an id is the server's number, 1 for a standalone one.
+    assert client.session_id >> 56 == 1
+
+
+def test_a_client_from_before_3_4_gets_a_reply_without_the_flag() -> None:
+    server = serve()
+    client = SimClient(server.link())
+    client.open_session(has_read_only=False)
+    server.run()
+    assert len(client.link.received) == 4 + 36
+    client.get(b"/")
+    server.run()
+    assert client.reply(1).err == errors.OK
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"), [(0, 4000), (-1, 4000), (3999, 4000), (4000, 4000), (40000, 40000), (2**31 - 1, 40000)]
+)
+def test_timeouts_are_clamped(asked: int, granted: int) -> None:
+    server = serve()
+    client = joined(server, asked)
+    assert client.timeout_ms == granted
+    again = SimClient(server.link())
+    again.resume_from(client, timeout_ms=asked)
+    server.run()
+    assert again.timeout_ms == granted
+
+
+def test_a_client_that_has_seen_more_is_refused_without_a_session() -> None:
+    server = serve()
+    client = SimClient(server.link())
+    client.open_session(last_zxid=1)
+    server.run()
+    assert not client.is_open
+    assert not client.link.received
+    assert not server.replica.sessions.sessions
+    assert server.replica.solo.proposed_zxid == 0
+
+
+@pytest.mark.parametrize("password", [bytes(16), b"", None, b"x" * 15, b"x" * 17])
+def test_a_wrong_password_looks_like_an_expired_session(password: bytes | None) -> None:
+    """S5; the session and its connection are not touched by the attempt."""
+    server = serve()
+    owner = joined(server)
+    link = server.link()
+    thief = SimClient(link)
+    link.feed(connect_frame(10_000, owner.session_id, password))
+    link.feed(request_frame(1, codes.OP_GET_DATA, b"\0\0\0\1/\0"))
+    server.run()
+    unknown = SimClient(server.link())
+    unknown.open_session(session_id=owner.session_id + 1, password=session_password(owner.session_id + 1))
+    server.run()
+    assert thief.link.received == unknown.link.received
+    assert thief.connected is not None
+    assert (thief.session_id, thief.timeout_ms, thief.password) == (0, 0, bytes(16))
+    assert not thief.is_open
+    assert not thief.replies
+    assert owner.is_open
+    owner.get(b"/")
+    server.run()
+    assert owner.reply(1).err == errors.OK
+
+
+def test_a_session_that_comes_back_leaves_its_old_connection(parts: Parts = REAL) -> None:
+    """S4: one home. What still arrives on the old connection is not executed."""
+    server = serve(parts)
+    old = joined(server)
+    old.create(b"/mine", flags=EPHEMERAL)
+    server.run()
+    new = SimClient(server.link())
+    new.resume_from(old)
+    old.create(b"/late")
+    server.run()
+    assert (new.session_id, new.password) == (old.session_id, old.password)
+    assert not old.is_open
+    assert len(old.replies) == 1
+    new.exists(b"/late")
+    new.set_data(b"/mine", b"x")
+    server.run()
+    assert [reply.err for reply in new.replies] == [errors.NO_NODE, errors.OK]
+    assert stat_of(new.replies[1]).ephemeral_owner == old.session_id
+
+
+def test_writes_in_flight_when_a_session_moves_take_effect() -> None:
+    server = serve()
+    old = joined(server)
+    old.create(b"/a")
+    old.get(b"/a")
+    server.run(0)
+    new = SimClient(server.link())
+    new.resume_from(old)
+    new.get(b"/a")
+    server.run()
+    assert not old.replies
+    assert not old.is_open
+    # Not acknowledged to anybody when it was read, so both answers are right; afterwards it is there.
+    assert new.reply(3).err == errors.NO_NODE
+    new.get(b"/a")
+    server.run()
+    assert new.reply(4).err == errors.OK
+
+
+def test_reads_kept_for_a_connection_that_was_left_are_no_sign_of_life() -> None:
+    server = serve()
+    old = joined(server, 40_000)
+    old.create(b"/a", flags=EPHEMERAL)
+    old.get(b"/a", watch=True)
+    server.run(0)
+    new = SimClient(server.link())
+    new.resume_from(old, timeout_ms=4_000)
+    server.run()
+    new.link.drop()
+    server.run(4_000 + TICK_MS)
+    assert old.session_id not in server.replica.sessions.sessions
+    assert server.replica.watches.size() == 0
+
+
+@pytest.mark.parametrize("length", [-1, -(2**31), 0, 2**31 - 1, codes.MAX_BUFFER_BYTES + 1])
+def test_a_bad_length_before_the_handshake_closes(length: int) -> None:
+    server = serve()
+    link = server.link()
+    link.feed((length & 0xFFFFFFFF).to_bytes(4, "big"))
+    server.run()
+    assert not link.is_open
+    assert not link.received
+
+
+@pytest.mark.parametrize("size", range(43))
+def test_a_handshake_that_is_too_short_closes(size: int) -> None:
+    server = serve()
+    link = server.link()
+    link.feed(size.to_bytes(4, "big") + connect_frame(10_000)[4 : 4 + size])
+    server.run()
+    # 28 bytes are whole up to a password, but its length says that there is more.
+    assert not link.is_open
+    assert not server.replica.sessions.sessions
+
+
+def test_the_version_of_a_handshake_is_not_looked_at() -> None:
+    server = serve()
+    link = server.link()
+    frame = connect_frame(10_000)
+    link.feed(frame[:4] + b"\0\0\0\7" + frame[8:])
+    server.run()
+    assert len(link.received) == 41
+
+
+def test_session_ids_are_not_given_twice_when_the_clock_goes_back() -> None:
+    """S7."""
+    server = serve()
+    first = [joined(server) for _ in range(3)]
+    wall_ms = server.clock.wall_ms()
+    server.stop()
+    server.clock.skew_ms -= server.clock.wall_ms() - wall_ms + 3 * 50
+    server.start()
+    second = [joined(server) for _ in range(3)]
+    ids = [client.session_id for client in first + second]
+    assert len(dict.fromkeys(ids)) == 6
+
+
+# Order within a session
+
+
+def test_pipelined_replies_leave_in_the_order_of_the_requests(parts: Parts = REAL) -> None:
+    """W4 and R3: a read sees the writes before it, and not those behind."""
+    server = serve(parts)
+    client = joined(server)
+    client.create(b"/a", b"0")
+    for number in range(1, 6):
+        client.set_data(b"/a", b"%d" % number)
+        client.get(b"/a")
+        client.ping()
+        client.children(b"/")
+    client.set_data(b"/none", b"")
+    client.exists(b"/none")
+    client.delete(b"/a")
+    client.get(b"/a")
+    server.run()
+    order = [1]
+    for number in range(1, 6):
+        first = number * 3 - 1
+        order += [first, first + 1, codes.XID_PING, first + 2]
+    assert xids(client) == [*order, 17, 18, 19, 20]
+    for number in range(1, 6):
+        read = client.reply(number * 3)
+        assert data_of(read) == b"%d" % number
+        assert stat_of(read).version == number
+        assert read.zxid == client.reply(number * 3 - 1).zxid
+    assert [client.reply(xid).err for xid in (17, 18, 19, 20)] == [errors.NO_NODE, errors.NO_NODE, 0, errors.NO_NODE]
+
+
+def test_a_write_does_not_delay_the_reads_of_other_sessions() -> None:
+    server = serve(config=SimConfig(disk_ms=(500, 500)))
+    writer = server.client()
+    reader = server.client()
+    server.run(600)
+    writer.create(b"/a")
+    writer.get(b"/a")
+    server.run(10)
+    reader.get(b"/")
+    reader.exists(b"/a")
+    server.run(10)
+    assert [reply.err for reply in reader.replies] == [errors.OK, errors.NO_NODE]
+    assert not writer.replies
+    server.run(1000)
+    assert xids(writer) == [1, 2]
+
+
+def test_requests_sent_with_the_handshake_wait_for_it() -> None:
+    server = serve()
+    client = server.client()
+    client.get(b"/")
+    client.create(b"/a", flags=EPHEMERAL)
+    server.run()
+    assert [reply.err for reply in client.replies] == [errors.OK, errors.OK]
+    assert stat_of(client.reply(2)).ephemeral_owner == client.session_id
+
+
+def test_errors_of_writes_are_txns_and_do_not_stop_what_follows() -> None:
+    server = serve()
+    client = joined(server)
+    client.create(b"/a")
+    client.create(b"/a")
+    client.set_data(b"/a", b"x", version=7)
+    client.send(codes.OP_SET_DATA, b"\0\0\0\2")
+    client.set_data(b"/a", b"y", version=0)
+    server.run()
+    expected = [0, errors.NODE_EXISTS, errors.BAD_VERSION, errors.MARSHALLING_ERROR, 0]
+    assert [reply.err for reply in client.replies] == expected
+    # The session's createSession was the first txn.
+    assert [reply.zxid for reply in client.replies] == [2, 3, 4, 5, 6]
+    assert server.replica.solo.delivered_zxid == 6
+
+
+def test_a_refused_multi_leaves_nothing_for_those_behind_it(parts: Parts = REAL) -> None:
+    """W7 in a pipeline: what the failed multi had staged is forgotten before the next request is prepared."""
+    server = serve(parts)
+    client = joined(server)
+    client.multi(
+        (codes.OP_CREATE, create_body(b"/m", b"1")), (codes.OP_SET_DATA, b"\0\0\0\5/none\0\0\0\0\xff\xff\xff\xff")
+    )
+    client.create(b"/m/child")
+    client.create(b"/m", b"2")
+    client.get(b"/m")
+    server.run()
+    assert [reply.err for reply in client.replies] == [errors.OK, errors.NO_NODE, errors.OK, errors.OK]
+    assert data_of(client.reply(4)) == b"2"
+    assert stat_of(client.reply(4)).czxid == client.reply(3).zxid
+
+
+def test_short_and_plain_reads_mix_with_others_in_one_piece() -> None:
+    server = serve()
+    client = joined(server)
+    client.create(b"/a", b"x")
+    client.create(b"/closed", b"y", acl=[ACL(codes.PERM_ALL, Id("ip", "127.0.0.1"))])
+    server.run()
+    frames = [
+        request_frame(10, codes.OP_GET_DATA, b"\0\0\0\2/a\0"),
+        request_frame(codes.XID_PING, codes.OP_PING),
+        request_frame(11, codes.OP_GET_DATA, b"\0\0\0\7/closed\0"),
+        request_frame(12, codes.OP_GET_DATA, b"\0\0\0\4/nil\0"),
+        request_frame(13, codes.OP_GET_DATA, b"\xff\xff\xff\xff\0"),
+        request_frame(14, codes.OP_GET_DATA, b"\xff\xff\xff\xff"),
+        request_frame(15, codes.OP_GET_DATA, b"\0\0\0\2/a\0 and what Java never reads"),
+        request_frame(16, codes.OP_GET_DATA, b"\0\0\0\2/a\1"),
+        request_frame(17, codes.OP_GET_DATA, b"\0\0\0\2/a\0"),
+        request_frame(codes.XID_PING, codes.OP_PING),
+    ]
+    client.link.feed(b"".join(frames))
+    server.run()
+    answers = client.replies[2:]
+    assert [reply.xid for reply in answers] == [10, codes.XID_PING, 11, 12, 13, 14, 15, 16, 17, codes.XID_PING]
+    expected = [0, 0, 0, errors.NO_NODE, errors.MARSHALLING_ERROR, errors.MARSHALLING_ERROR, 0, 0, 0, 0]
+    assert [reply.err for reply in answers] == expected
+    assert data_of(answers[2]) == b"y"
+    assert server.replica.watches.size() == 1
+
+
+def test_one_answer_of_a_turn_is_one_send() -> None:
+    server = serve()
+    client = joined(server)
+    sends = client.link.sends
+    client.link.feed(b"".join(request_frame(xid, codes.OP_EXISTS, b"\0\0\0\1/\0") for xid in range(1, 50)))
+    server.run()
+    assert len(client.replies) == 49
+    assert client.link.sends == sends + 1
+
+
+# Opcodes and frames
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        codes.OP_NOTIFICATION,
+        codes.OP_ERROR,
+        codes.OP_CREATE_SESSION,
+        codes.OP_DELETE_CONTAINER,
+        codes.OP_CHECK,
+        10,
+        9999,
+        -2,
+        2**31 - 1,
+    ],
+)
+def test_an_unknown_or_internal_opcode_is_refused_and_not_logged(op: int) -> None:
+    """UnimplementedRequestProcessor: a reply with zxid -1, then the connection is closed; the session stays."""
+    server = serve()
+    client = joined(server)
+    client.send(codes.OP_CREATE_CONTAINER, create_body(b"/c", flags=codes.FLAG_CONTAINER))
+    server.run()
+    last = server.replica.solo.proposed_zxid
+    client.send(op, b"\0\0\0\2/c")
+    client.get(b"/c")
+    server.run()
+    assert client.replies[1:] == [Reply(2, -1, errors.UNIMPLEMENTED, b"")]
+    assert not client.is_open
+    assert server.replica.solo.proposed_zxid == last
+    assert client.session_id in server.replica.sessions.sessions
+    assert b"/c" in server.tree.nodes
+
+
+@pytest.mark.parametrize("length", [-1, -(2**31), 0, 4, 7, codes.MAX_BUFFER_BYTES + 1, 2**31 - 1])
+def test_a_bad_length_in_a_session_closes_the_connection(length: int) -> None:
+    server = serve()
+    client = joined(server)
+    good = request_frame(1, codes.OP_GET_DATA, b"\0\0\0\1/\0")
+    client.link.feed(good + (length & 0xFFFFFFFF).to_bytes(4, "big") + bytes(20) + good)
+    server.run()
+    assert not client.is_open
+    assert xids(client) == [1]
+    assert client.session_id in server.replica.sessions.sessions
+
+
+def test_a_long_request_is_not_kept_beyond_the_limit() -> None:
+    server = serve(config=SimConfig(replica=ReplicaConfig(max_frame_bytes=100)))
+    client = joined(server)
+    client.link.feed(request_frame(1, codes.OP_SET_DATA, b"\0\0\0\1/" + bytes(87)))
+    server.run()
+    client.link.feed((101).to_bytes(4, "big"))
+    server.run()
+    assert xids(client) == [1]
+    assert not client.is_open
+
+
+def test_no_request_is_executed_behind_a_close(parts: Parts = REAL) -> None:
+    server = serve(parts)
+    client = joined(server)
+    other = joined(server)
+    client.create(b"/mine", flags=EPHEMERAL)
+    client.get(b"/mine")
+    client.close_session()
+    client.create(b"/late")
+    client.close_session()
+    client.get(b"/mine")
+    server.run()
+    assert [(reply.xid, reply.err) for reply in client.replies] == [(1, 0), (2, 0), (3, 0)]
+    assert not client.is_open
+    other.children(b"/")
+    server.run()
+    assert names_of(other.reply(1)) == [b"zookeeper"]
+    assert client.session_id not in server.replica.sessions.sessions
+    assert client.session_id not in server.replica.homes
+
+
+def test_a_txn_that_could_not_be_read_back_is_refused() -> None:
+    """ZOOKEEPER-3496: the ACL `auth` becomes all the ids of the client, however many these are."""
+    limit = 2000
+    config = SimConfig(prepare=PrepareConfig(max_payload_bytes=limit))
+    config.store = replace(config.store, max_payload_bytes=limit)
+    server = serve(config=config)
+    client = joined(server)
+    for number in range(60):
+        client.send(codes.OP_AUTH, auth_body("digest", b"user%d:x" % number), xid=codes.XID_AUTH)
+    creator = [ACL(codes.PERM_ALL, Id("auth", ""))]
+    client.create(b"/a", acl=creator)
+    client.multi((codes.OP_CREATE, create_body(b"/b")), (codes.OP_CREATE, create_body(b"/c", acl=creator)))
+    client.create(b"/a/b")
+    client.create(b"/b")
+    server.run()
+    replies = [reply for reply in client.replies if reply.xid != codes.XID_AUTH]
+    assert [reply.err for reply in replies] == [errors.MARSHALLING_ERROR] * 2 + [errors.NO_NODE, errors.OK]
+    server.stop()
+    server.start()
+    assert server.loaded.tree.digest_mismatches == 0
+    assert b"/a" not in server.tree.nodes
+
+
+def test_closing_a_session_with_many_ephemerals_is_one_txn_that_can_be_read_back() -> None:
+    """ZOOKEEPER-4306: the list in the txn is cut, the deletes are not."""
+    limit = 2000
+    config = SimConfig(prepare=PrepareConfig(max_payload_bytes=limit))
+    config.store = replace(config.store, max_payload_bytes=limit)
+    server = serve(config=config)
+    client = joined(server)
+    for number in range(40):
+        client.create(b"/%d" % number + b"x" * 100, flags=EPHEMERAL)
+    server.run()
+    assert len(server.tree.nodes) == 44
+    client.close_session()
+    server.run()
+    assert client.replies[-1].err == errors.OK
+    assert len(server.tree.nodes) == 4
+    digest = server.tree.digest
+    server.kill()
+    server.start()
+    assert (server.tree.digest, server.tree.digest_mismatches) == (digest, 0)
+    assert len(server.tree.nodes) == 4
+
+
+# Identities
+
+
+def test_a_good_identity_is_told_at_once_and_counts_from_then_on() -> None:
+    server = serve()
+    client = joined(server)
+    secret = [ACL(codes.PERM_ALL, Id("digest", generate_digest("bob:pw")))]
+    client.create(b"/secret", acl=secret)
+    client.get(b"/secret")
+    client.send(codes.OP_AUTH, auth_body("digest", b"bob:pw"), xid=codes.XID_AUTH)
+    client.send(codes.OP_AUTH, auth_body("digest", b"bob:pw"), xid=codes.XID_AUTH)
+    server.run()
+    # The packet overtakes the write, and the read behind the write finds the identity there, as in Java.
+    assert client.replies[0] == Reply(codes.XID_AUTH, 0, errors.OK, b"")
+    assert xids(client) == [codes.XID_AUTH, codes.XID_AUTH, 1, 2]
+    assert client.reply(2).err == errors.OK
+    xid = client.send(codes.OP_WHO_AM_I)
+    server.run()
+    who = WhoAmIResponse.read(Reader(client.reply(xid).body))
+    assert [(info.auth_scheme, info.user) for info in who.client_info or []] == [("ip", "127.0.0.1"), ("digest", "bob")]
+
+
+@pytest.mark.parametrize(("scheme", "auth"), [("nobody", b"x"), ("ip", b""), ("digest", b"no colon")])
+def test_a_refused_identity_is_told_and_the_connection_closed(scheme: str, auth: bytes) -> None:
+    server = serve(config=SimConfig(access=AccessConfig(digest_enabled=False)))
+    client = joined(server)
+    client.create(b"/a")
+    client.get(b"/a", watch=True)
+    client.send(codes.OP_AUTH, auth_body("digest" if scheme == "ip" else scheme, auth), xid=codes.XID_AUTH)
+    client.create(b"/late")
+    server.run()
+    assert client.replies == [Reply(codes.XID_AUTH, 0, errors.AUTH_FAILED, b"")]
+    assert not client.is_open
+    assert server.replica.stats.auth_failed == 1
+    assert client.session_id in server.replica.sessions.sessions
+    # What was on its way takes effect; nobody is there to be told, nor to watch.
+    assert b"/a" in server.tree.nodes
+    assert b"/late" not in server.tree.nodes
+    assert server.replica.watches.size() == 0
+
+
+def test_a_broken_auth_packet_closes() -> None:
+    server = serve()
+    client = joined(server)
+    client.send(codes.OP_AUTH, b"\0\0\0\0\0\0", xid=codes.XID_AUTH)
+    server.run()
+    assert not client.is_open
+    assert not client.replies
+
+
+def test_a_sasl_token_is_answered_where_sasl_is_off() -> None:
+    server = serve()
+    client = joined(server)
+    client.send(codes.OP_SASL, b"\0\0\0\0")
+    client.get(b"/")
+    server.run()
+    assert client.replies[0] == Reply(1, 0, errors.OK, b"\xff\xff\xff\xff")
+    assert client.reply(2).err == errors.OK
+
+
+# Events
+
+
+def test_an_event_comes_before_the_reply_that_reveals_it(parts: Parts = REAL) -> None:
+    """E1 and E2: to a reader, and to the writer itself; once each."""
+    server = serve(parts)
+    writer = joined(server)
+    reader = joined(server)
+    writer.create(b"/a")
+    server.run()
+    reader.get(b"/a", watch=True)
+    reader.get(b"/a", watch=True)
+    writer.get(b"/a", watch=True)
+    server.run()
+    writer.set_data(b"/a", b"x")
+    writer.set_data(b"/a", b"y")
+    server.run(0)
+    reader.get(b"/a")
+    server.run()
+    reader.get(b"/a")
+    server.run()
+    zxid = writer.reply(3).zxid
+    told = Event(zxid, codes.EVENT_DATA_CHANGED, b"/a")
+    assert [entry.xid if isinstance(entry, Reply) else entry for entry in writer.log] == [1, 2, told, 3, 4]
+    assert [entry.xid if isinstance(entry, Reply) else entry for entry in reader.log] == [1, 2, 3, told, 4]
+    assert data_of(reader.reply(3)) == b""
+    assert data_of(reader.reply(4)) == b"y"
+    assert reader.reply(4).zxid >= zxid
+
+
+def test_an_event_reaches_a_reader_whose_own_write_waits() -> None:
+    """E3: events and replies of a connection are in the order of zxids."""
+    server = serve()
+    writer = joined(server)
+    reader = joined(server)
+    reader.exists(b"/a", watch=True)
+    reader.children(b"/", watch=True)
+    server.run()
+    reader.create(b"/r")
+    writer.create(b"/a")
+    reader.get(b"/a")
+    server.run()
+    order = [entry.xid if isinstance(entry, Reply) else (entry.type, entry.path) for entry in reader.log]
+    children = (codes.EVENT_CHILDREN_CHANGED, b"/")
+    assert order == [1, 2, children, 3, 4, (codes.EVENT_CREATED, b"/a")]
+    # Behind its own write, and before the other one: so it does not see that.
+    assert reader.reply(4).err == errors.NO_NODE
+
+
+def test_persistent_watches_stay_and_one_shots_go(parts: Parts = REAL) -> None:
+    server = serve(parts)
+    client = joined(server)
+    client.send(codes.OP_ADD_WATCH, path_and_int(b"/", codes.WATCH_MODE_PERSISTENT_RECURSIVE))
+    client.create(b"/a")
+    client.exists(b"/a", watch=True)
+    client.create(b"/a/b")
+    client.delete(b"/a/b")
+    client.delete(b"/a")
+    server.run()
+    paths = [(event.type, event.path) for event in client.events]
+    created, deleted = codes.EVENT_CREATED, codes.EVENT_DELETED
+    assert paths == [(created, b"/a"), (created, b"/a/b"), (deleted, b"/a/b"), (deleted, b"/a")]
+    assert server.replica.watches.size() == 1
+    assert server.replica.conns[client.link.conn] is None
+    assert client.link.conn.sent == 1 + 6 + 4
+
+
+def test_events_go_only_to_those_who_may_read(parts: Parts = REAL) -> None:
+    """E6 (CVE-2024-23944)."""
+    server = serve(parts)
+    owner = joined(server)
+    stranger = joined(server)
+    for client in (owner, stranger):
+        client.send(codes.OP_ADD_WATCH, path_and_int(b"/", codes.WATCH_MODE_PERSISTENT_RECURSIVE))
+    owner.send(codes.OP_AUTH, auth_body("digest", b"bob:pw"), xid=codes.XID_AUTH)
+    owner.create(b"/secret", acl=[ACL(codes.PERM_ALL, Id("auth", ""))])
+    owner.set_data(b"/secret", b"x")
+    owner.send(
+        codes.OP_SET_ACL, acl_body(b"/secret", [ACL(codes.PERM_WRITE | codes.PERM_ADMIN, Id("world", "anyone"))])
+    )
+    owner.delete(b"/secret")
+    owner.create(b"/open")
+    server.run()
+    assert [event.path for event in stranger.events] == [b"/open"]
+    assert [event.path for event in owner.events] == [b"/secret", b"/secret", b"/open"]
+
+
+def test_the_watches_of_a_connection_go_with_it(parts: Parts = REAL) -> None:
+    """E7: also those of a read that was still waiting when the connection went."""
+    server = serve(parts)
+    client = joined(server)
+    client.get(b"/", watch=True)
+    client.send(codes.OP_ADD_WATCH, path_and_int(b"/", codes.WATCH_MODE_PERSISTENT))
+    server.run()
+    client.create(b"/a")
+    client.get(b"/a", watch=True)
+    client.children(b"/a", watch=True)
+    server.run(0)
+    assert server.replica.watches.size() > 0
+    client.link.drop()
+    server.run()
+    assert b"/a" in server.tree.nodes
+    assert server.replica.watches.size() == 0
+    assert client.link.conn not in server.replica.conns
+    assert client.session_id not in server.replica.homes
+
+
+def test_watches_are_set_again_behind_what_was_missed() -> None:
+    server = serve()
+    client = joined(server)
+    client.create(b"/a")
+    client.create(b"/b")
+    server.run()
+    seen = client.last_zxid
+    client.set_data(b"/a", b"x")
+    server.run()
+    back = SimClient(server.link())
+    back.resume_from(client)
+    w = Writer()
+    SetWatches(seen, [b"/a", b"/b"], [b"/c"], [b"/gone"]).write(w)
+    back.send(codes.OP_SET_WATCHES, w.getvalue(), xid=codes.XID_SET_WATCHES)
+    server.run()
+    changed, deleted = codes.EVENT_DATA_CHANGED, codes.EVENT_DELETED
+    assert back.log[:2] == [Event(-1, changed, b"/a"), Event(-1, deleted, b"/gone")]
+    assert back.log[2] == Reply(codes.XID_SET_WATCHES, client.last_zxid, errors.OK, b"")
+    assert server.replica.watches.size() == 2
+
+
+# Expiry
+
+
+@pytest.mark.parametrize("offset_ms", [0, 1, 700, 1999, 2000])
+def test_a_silent_session_expires_after_its_timeout_and_within_a_tick(offset_ms: int, parts: Parts = REAL) -> None:
+    """S2 and S3, wherever in a tick its last sign of life falls."""
+    server = serve(parts)
+    server.run(offset_ms)
+    client = joined(server)
+    client.create(b"/mine", flags=EPHEMERAL)
+    server.run(50)
+    client.ping()
+    server.run(0)
+    server.run(10_000)
+    assert client.is_open
+    assert b"/mine" in server.tree.nodes
+    server.run(TICK_MS + 10)
+    assert not client.is_open
+    assert b"/mine" not in server.tree.nodes
+    assert client.session_id not in server.replica.sessions.sessions
+    assert client.session_id not in server.replica.sessions.timeouts
+
+
+@pytest.mark.parametrize("kind", ["ping", "read", "fast read", "write", "auth"])
+def test_every_request_is_a_sign_of_life(kind: str) -> None:
+    server = serve()
+    client = joined(server, 4000)
+    for _ in range(8):
+        if kind == "ping":
+            client.ping()
+        elif kind == "read":
+            client.exists(b"/")
+        elif kind == "fast read":
+            client.get(b"/")
+        elif kind == "write":
+            client.create(b"/a")
+        else:
+            client.send(codes.OP_AUTH, auth_body("digest", b"a:b"), xid=codes.XID_AUTH)
+        server.run(3900)
+    assert client.is_open
+    server.run(4000 + TICK_MS + 10)
+    assert not client.is_open
+
+
+def test_a_shorter_timeout_of_a_session_that_comes_back_counts_at_once() -> None:
+    """S3: the bucket of the old, longer timeout is left."""
+    server = serve()
+    client = joined(server, 40_000)
+    client.create(b"/mine", flags=EPHEMERAL)
+    server.run()
+    back = SimClient(server.link())
+    back.resume_from(client, timeout_ms=4000)
+    server.run()
+    server.run(4000 + TICK_MS)
+    assert not back.is_open
+    assert b"/mine" not in server.tree.nodes
+
+
+def test_the_ephemerals_of_an_expired_session_go_at_one_zxid(parts: Parts = REAL) -> None:
+    """S1: with those that were proposed before the end and delivered with it; the connection goes without a word."""
+    server = serve(parts, SimConfig(disk_ms=(300, 300)))
+    server.run(1000)
+    client = server.client(timeout_ms=4000)
+    watcher = server.client(timeout_ms=40_000)
+    server.run(1000)
+    watcher.children(b"/", watch=True)
+    for number in range(3):
+        client.create(b"/e%d" % number, flags=EPHEMERAL)
+    server.run(1000)
+    received = len(client.link.received)
+    session = server.replica.sessions.sessions[client.session_id]
+    server.run(max(0, session.deadline_ms - server.clock.now_ms - 100))
+    while not session.is_closing:
+        server.run(1)
+    # It is closing: what arrives now is too late, but answered in order.
+    client.create(b"/late", flags=EPHEMERAL)
+    server.run(2000)
+    assert not client.is_open
+    assert len(client.link.received) == received
+    assert list(server.tree.nodes) == [b"/", b"/zookeeper", b"/zookeeper/quota", b"/zookeeper/config"]
+    assert not server.tree.ephemerals
+    watcher.children(b"/")
+    server.run()
+    assert stat_of(watcher.reply(2)).pzxid == server.replica.solo.delivered_zxid - 1
+
+
+def test_writes_of_a_session_that_is_closing_are_refused() -> None:
+    server = serve()
+    client = joined(server)
+    server.replica.close_session(client.session_id)
+    client.create(b"/late", flags=EPHEMERAL)
+    client.get(b"/")
+    server.run(0)
+    assert not client.replies
+    server.run()
+    assert not client.is_open
+    assert b"/late" not in server.tree.nodes
+
+
+def test_an_expired_session_that_comes_back_is_told_so() -> None:
+    """S6: also while its end is still on its way to the disk."""
+    server = serve()
+    client = joined(server)
+    client.link.drop()
+    server.replica.close_session(client.session_id)
+    early = SimClient(server.link())
+    early.resume_from(client)
+    server.run()
+    late = SimClient(server.link())
+    late.resume_from(client)
+    server.run()
+    for back in (early, late):
+        assert back.connected is not None
+        assert (back.session_id, back.timeout_ms) == (0, 0)
+        assert not back.is_open
+
+
+def test_thousands_may_expire_at_once_and_the_others_live(parts: Parts = REAL) -> None:
+    """ZOOKEEPER-1049, 1669: whose ping waits in the inbox while time has jumped is alive."""
+    server = serve(parts)
+    silent = [server.client(timeout_ms=4000) for _ in range(5000)]
+    alive = [server.client(timeout_ms=4000) for _ in range(100)]
+    server.run()
+    for client in silent[:1000]:
+        client.create(b"/e-", flags=codes.FLAG_EPHEMERAL_SEQUENTIAL)
+    server.run()
+    assert len(server.tree.nodes) == 4 + 1000
+    server.run(3800)
+    # The process was stopped for a while: when it goes on, pings are waiting, and the tick comes first.
+    server.clock.now_ms += 20_000
+    for client in alive:
+        client.ping()
+    server.driver.tick()
+    server.run()
+    assert [client.session_id for client in alive if not client.is_open] == []
+    assert sum(client.is_open for client in silent) == 0
+    assert len(server.tree.nodes) == 4
+    assert len(server.replica.sessions.sessions) == 100
+    for client in alive:
+        client.get(b"/")
+    server.run()
+    assert all(client.replies[-1].err == errors.OK for client in alive)
+
+
+def test_a_session_outlives_its_connection_until_it_expires() -> None:
+    server = serve()
+    client = joined(server)
+    client.create(b"/mine", flags=EPHEMERAL)
+    server.run()
+    client.link.drop()
+    server.run(9000)
+    back = SimClient(server.link())
+    back.resume_from(client)
+    server.run(9000)
+    back.exists(b"/mine")
+    server.run(1)
+    assert back.reply(2).err == errors.OK
+    assert back.session_id == client.session_id
+
+
+def test_a_moved_session_closes_the_connection_that_asked() -> None:
+    """FinalRequestProcessor answers SessionMovedException with a close and no reply (ZOOKEEPER-710)."""
+    server = serve()
+    client = joined(server)
+    client.create(b"/a")
+    server.run()
+    session = client.link.conn.session
+    assert session is not None
+    session.owner = object()
+    client.create(b"/b")
+    client.get(b"/a", watch=True)
+    server.run()
+    assert len(client.replies) == 1
+    assert not client.is_open
+    assert server.replica.watches.size() == 0
+
+
+# Reaping
+
+
+def ttl_body(path: bytes, ttl_ms: int) -> bytes:
+    w = Writer()
+    acl = [ACL(codes.PERM_ALL, Id("world", "anyone"))]
+    CreateTTLRequest(path, b"", acl, codes.FLAG_PERSISTENT_WITH_TTL, ttl_ms).write(w)
+    return w.getvalue()
+
+
+def reaping(**settings: int) -> SimConfig:
+    replica = ReplicaConfig(container_interval_ms=10_000, **settings)
+    return SimConfig(replica=replica, tree=TreeConfig(extended_types=True))
+
+
+def test_containers_go_when_they_have_become_empty() -> None:
+    server = serve(config=reaping())
+    client = joined(server, 40_000)
+    for name in (b"/used", b"/unused", b"/full"):
+        client.send(codes.OP_CREATE_CONTAINER, create_body(name, flags=codes.FLAG_CONTAINER))
+    client.create(b"/used/child")
+    client.create(b"/full/child")
+    client.delete(b"/used/child")
+    client.exists(b"/used", watch=True)
+    server.run()
+    # The first round is an interval after the start (ContainerManager.start).
+    server.run(9_000)
+    assert b"/used" in server.tree.nodes
+    server.run(2_000)
+    assert [path for path in (b"/used", b"/unused", b"/full") if path in server.tree.nodes] == [b"/unused", b"/full"]
+    assert client.events[-1].type == codes.EVENT_DELETED
+    # A child that comes at the same time keeps its parent: the server's own request is refused as any other.
+    client.delete(b"/full/child")
+    client.create(b"/full/late")
+    server.run(20_000)
+    assert b"/full" in server.tree.nodes
+
+
+def test_containers_that_were_never_used_may_go_too() -> None:
+    server = serve(config=reaping(container_max_never_used_ms=15_000))
+    client = joined(server, 40_000)
+    client.send(codes.OP_CREATE_CONTAINER, create_body(b"/unused", flags=codes.FLAG_CONTAINER))
+    server.run(10_100)
+    assert b"/unused" in server.tree.nodes
+    server.run(10_000)
+    assert b"/unused" not in server.tree.nodes
+
+
+def test_znodes_go_when_their_time_to_live_is_over() -> None:
+    server = serve(config=reaping())
+    client = joined(server, 40_000)
+    client.send(codes.OP_CREATE_TTL, ttl_body(b"/short", 5_000))
+    client.send(codes.OP_CREATE_TTL, ttl_body(b"/long", 15_000))
+    server.run(10_100)
+    assert b"/short" not in server.tree.nodes
+    client.set_data(b"/long", b"again")
+    server.run(10_000)
+    assert b"/long" in server.tree.nodes
+    server.run(10_000)
+    assert b"/long" not in server.tree.nodes
+
+
+def test_reaping_keeps_its_pace() -> None:
+    server = serve(config=reaping(container_max_per_minute=12))
+    client = joined(server, 40_000)
+    for number in range(5):
+        client.send(codes.OP_CREATE_TTL, ttl_body(b"/%d" % number, 1))
+    # Two every ten seconds.
+    for left in (3, 1, 0):
+        server.run(10_000)
+        assert sum(b"/%d" % number in server.tree.nodes for number in range(5)) == left
+
+
+# What is counted
+
+
+def test_requests_and_answers_are_counted_once() -> None:
+    server = serve()
+    client = joined(server)
+    conn = client.link.conn
+    assert (conn.received, conn.sent, conn.last_op, conn.last_cxid) == (1, 1, codes.OP_CREATE_SESSION, 0)
+    client.create(b"/a")
+    client.exists(b"/a")
+    server.run(3)
+    assert (conn.received, conn.sent, conn.last_op, conn.last_cxid) == (3, 3, codes.OP_EXISTS, 2)
+    client.get(b"/a")
+    server.run()
+    assert (conn.received, conn.sent, conn.last_op, conn.last_cxid) == (4, 4, codes.OP_GET_DATA, 3)
+    client.ping()
+    server.run()
+    assert (conn.received, conn.sent, conn.last_op, conn.last_cxid) == (5, 5, codes.OP_PING, codes.XID_PING)
+    stats = server.replica.stats
+    assert (stats.packets_received, stats.packets_sent) == (5, 5)
+    assert stats.update_latency.count == 2
+    assert stats.read_latency.count == 3
+    # The read behind the write waited as long as that.
+    assert (stats.read_latency.total, stats.update_latency.total) == (1, 2)
+
+
+def test_a_wall_clock_that_jumps_expires_nobody() -> None:
+    clock = SimClock()
+    server = SimServer(clock).start()
+    client = joined(server)
+    client.create(b"/a")
+    clock.skew_ms += 10**9
+    client.create(b"/b")
+    server.run()
+    assert client.is_open
+    assert path_of(client.reply(2)) == b"/b"
+    assert stat_of(client.reply(2)).ctime == clock.wall_ms() - 50
