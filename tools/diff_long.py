@@ -7,7 +7,7 @@ round.
     python -m tools.diff_long --sequences 10000 --seed 1
     python -m tools.diff_long --left 3.9.3 --right 3.9.3      # the judge against itself: must find nothing
 
-Exit status 1 when something differs. Appends one line to docs/ledger.md unless --no-ledger.
+Exit status 1 when something differs. Appends one row to docs/ledger.md unless --no-ledger.
 """
 
 from __future__ import annotations
@@ -71,11 +71,12 @@ def main() -> int:
     print("\n\n".join(map(str, found)))
     differing = sum(finding.count for finding in found)
     answers = pair.coverage.total()
-    line = (
-        f"- {datetime.now(UTC):%Y-%m-%d} `diff_long`: {options.left} / {options.right}, seed {options.seed}, "
-        f"{options.sequences} sequences, {answers} answers and events, {len(pair.coverage)} operation-code pairs, "
-        f"{differing} sequences differ in {len(found)} ways, {took:.0f} s"
+    command = f"python -m tools.diff_long --sequences {options.sequences} --seed {options.seed}"
+    amount = (
+        f"{answers} answers and events of {options.left} and {options.right}, {len(pair.coverage)} operation-code pairs"
     )
+    verdict = f"{differing} sequences differ in {len(found)} ways" if found else "nothing"
+    line = f"| {datetime.now(UTC):%Y-%m-%d} | differential | `{command}` | {took:.0f} s: {amount} | {verdict} |"
     print(line)
     if not options.no_ledger:
         LEDGER.parent.mkdir(exist_ok=True)

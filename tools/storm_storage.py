@@ -137,9 +137,9 @@ class Run:
     def write(self, count: int) -> None:
         """Appends txns and syncs now and then; sometimes a sync waits behind another."""
         while count > 0:
-            for _ in range(min(count, self.dice.randrange(1, 7))):
-                self.append()
-                count -= 1
+            some = min(count, self.dice.randrange(1, 7))
+            self.append(some)
+            count -= some
             self.sync()
             if self.dice.random() < 0.3:
                 self.append()
@@ -147,13 +147,18 @@ class Run:
                 self.sync()
             self.disk.run()
 
-    def append(self) -> None:
+    def append(self, count: int = 1) -> None:
+        """One txn, or some at once; in an epoch that has begun already, as that is how they are numbered."""
         history = self.history
-        zxid = history.next_zxid(self.epoch)
-        size = self.dice.choice((0, 1, 30, 100, 450, 600, 3000))
-        data = self.dice.randbytes(size)
-        history.entries.append((zxid, data))
-        self.store.append(zxid, payload_of(zxid, data))
+        added: list[Entry] = []
+        for _ in range(count):
+            size = self.dice.choice((0, 1, 30, 100, 450, 600, 3000))
+            added.append((history.next_zxid(self.epoch), self.dice.randbytes(size)))
+            history.entries.append(added[-1])
+        if count == 1:
+            self.store.append(added[0][0], payload_of(*added[0]))
+        else:
+            self.store.append_all(added[0][0], [payload_of(*entry) for entry in added])
 
     def sync(self) -> None:
         history = self.history
@@ -206,7 +211,7 @@ class Run:
         history = self.history
         keep = len(history.entries) - self.dice.randrange(1, 15)
         before = history.floor
-        history.floor = keep
+        history.floor = min(before, keep)
         if self.store.truncate(history.entries[keep - 1][0]):
             history.entries = history.entries[:keep]
         else:
@@ -507,15 +512,15 @@ def storm(first_seed: int, seeds: int, variants: int) -> Iterator[str]:
         yield f"{name}: {total}"
 
 
-def flip_everything(seed: int) -> Tally:
-    """Every bit of every file of a small directory but the padding."""
+def flip_everything(seed: int, *, every: int = 1) -> Tally:
+    """Every bit of every file of a small directory but the padding; or each `every`-th."""
     disk, history = small_store(Random(seed), txns=12, snapshot_after=6, sizes=(0, 5, 40))
     tally = Tally()
     directory = f"{DATA_DIR}/version-2"
     for name in disk.list(directory):
         size = len(disk.get(f"{directory}/{name}").rstrip(b"\x00"))
         if format.parse_log_name(name) >= 0 or format.parse_snapshot_name(name)[0] >= 0:
-            part = flip_bits(disk, history, f"{directory}/{name}", iter(range(8 * size)))
+            part = flip_bits(disk, history, f"{directory}/{name}", iter(range(0, 8 * size, every)))
             tally.points += part.points
             tally.states += part.states
             tally.refused += part.refused

@@ -30,7 +30,10 @@ Item = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Intended:
-    """What coati does differently on purpose, or Java 3.9.3 differently from 3.9.5, which coati follows."""
+    """What coati does differently on purpose, or Java 3.9.3 differently from 3.9.5, which coati follows.
+
+    `reference` names the section and row of docs/divergences.md.
+    """
 
     reference: str
     involved: Callable[[Step], bool]
@@ -39,8 +42,8 @@ class Intended:
 # The one table of them. Sequences are played without the steps involved; tests of their own say what coati does
 # instead.
 INTENDED: Final = (
-    Intended("docs/divergences.md#deletecontainer-from-a-client", lambda step: step.kind == "deleteContainer"),
-    Intended("docs/divergences.md#ipv6-addresses-in-acls", lambda step: "'ip', ':" in repr(step.args)),
+    Intended("Client protocol: deleteContainer from a client", lambda step: step.kind == "deleteContainer"),
+    Intended("Client protocol: IPv6 addresses in ACLs", lambda step: "'ip', ':" in repr(step.args)),
 )
 
 
@@ -404,6 +407,7 @@ class Finding:
 
 def hunt(pair: Lockstep, seeds: Iterable[int], max_kinds: int) -> list[Finding]:
     """Play the sequences of `seeds` and shrink the first of each kind of difference; stops at `max_kinds` kinds."""
+    shrunk_kind: dict[tuple[object, ...], tuple[object, ...]] = {}
     first: dict[tuple[object, ...], tuple[int, list[Step], Difference]] = {}
     counts: Counter[tuple[object, ...]] = Counter()
     for seed in seeds:
@@ -411,10 +415,13 @@ def hunt(pair: Lockstep, seeds: Iterable[int], max_kinds: int) -> list[Finding]:
         difference = pair.run(steps)
         if difference is None:
             continue
-        kind = difference.signature()
-        counts[kind] += 1
-        if kind not in first:
-            first[kind] = seed, *pair.shrink(steps, difference)
+        seen = difference.signature()
+        if seen not in shrunk_kind:
+            # What looks different at first often shrinks to the same.
+            steps, difference = pair.shrink(steps, difference)
+            shrunk_kind[seen] = difference.signature()
+            first.setdefault(shrunk_kind[seen], (seed, steps, difference))
+        counts[shrunk_kind[seen]] += 1
         if len(first) == max_kinds:
             break
     return [Finding(seed, tuple(steps), shrunk, counts[kind]) for kind, (seed, steps, shrunk) in first.items()]

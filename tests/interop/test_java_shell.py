@@ -129,8 +129,6 @@ delete /quoted
 delete /ttl
 delete /ключ
 ls /
-close
-ls /
 """
 
 
@@ -161,7 +159,9 @@ Talk = list[tuple[str, list[str]]]
 
 def conversation(output: str, server: Server, commands: list[str]) -> tuple[Talk, list[str]]:
     """What each command printed, and the watch events, which the shell prints when they come."""
-    lines = [line for line in comparable(output, server).splitlines() if line and line != "WATCHER::"]
+    # setAcl -R prints its error without an end of line.
+    text = comparable(output, server).replace(MARKED, f"\n{MARKED}")
+    lines = [line for line in text.splitlines() if line and line != "WATCHER::"]
     events = [line for line in lines if line.startswith("WatchedEvent ")]
     talk: Talk = [("", [])]
     ahead = iter(commands)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
-import os
 import re
 from pathlib import Path
 
@@ -420,11 +420,16 @@ def test_myid_that_is_a_directory_or_a_loop_is_ignored(tmp_path: Path) -> None:
     assert load(tmp_path, f"dataDir={tmp_path / 'data'}\nclientPort=1").client_port == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_myid_is_refused(tmp_path: Path) -> None:
+def test_unreadable_myid_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = with_myid(tmp_path, b"1")
-    (tmp_path / "data" / "myid").chmod(0)
-    assert refusal(tmp_path, base + "clientPort=1").endswith("myid: Permission denied")
+
+    def read_only_the_file(path: str, mode: str) -> object:
+        if path.endswith("myid"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return open(path, mode)
+
+    monkeypatch.setattr(config_module, "open", read_only_the_file, raising=False)
+    assert refusal(tmp_path, base + "clientPort=1") == "cannot read TMP/data/myid: Permission denied"
 
 
 def test_dynamic_file(tmp_path: Path) -> None:

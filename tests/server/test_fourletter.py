@@ -376,7 +376,7 @@ def test_large_answers_come_in_bounded_chunks() -> None:
     assert b"".join(chunks).count(b"\n") == 100_000 + 1000 + 1
 
 
-def test_large_answer_is_not_made_before_it_is_asked_for() -> None:
+def test_large_answer_is_not_made_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     view = PlainView()
     taken = 0
 
@@ -386,7 +386,7 @@ def test_large_answer_is_not_made_before_it_is_asked_for() -> None:
             taken += 1
             yield taken, [b"/path"]
 
-    view.watches = endless()  # type: ignore[assignment]
+    monkeypatch.setattr(view, "watches_by_session", endless)
     chunks = answer(b"wchc", ALL, view)
     next(chunks)
     assert taken < CHUNK_BYTES

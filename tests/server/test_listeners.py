@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from coati.server import listeners
-from coati.server.fourletter import CHUNK_BYTES, parse_whitelist
+from coati.server.fourletter import parse_whitelist
 from coati.server.listeners import ClientListener, ClientProtocol, Limits, bind, java_address, java_host
 from coati.server.pipeline import Conn
 from tests.server.views import PlainView
@@ -170,7 +170,6 @@ def test_socket_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
                 _, writer = await port.connect()
                 await port.notes.until(lambda: bool(port.notes.conns))
                 transport = port.listener.protocols()[0]._transport
-                assert transport is not None
                 accepted = transport.get_extra_info("socket")
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
                 assert (accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0) is is_kept_alive
@@ -274,43 +273,54 @@ def test_word_is_no_word_later_on(run: Run) -> None:
     run(scene())
 
 
-def test_large_answer_waits_for_its_reader(run: Run) -> None:
-    """A hundred thousand watches; the answer is made as fast as it is read, and others are served meanwhile."""
+def test_large_answer_waits_for_its_reader(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few hundred thousand watches; the answer is made as fast as it is read, and others are served meanwhile."""
 
     async def scene() -> None:
         async with open_port() as port:
             made = 0
+            sessions = 3_000
 
             def watches() -> Iterator[tuple[int, list[bytes]]]:
                 nonlocal made
-                for session in range(1000):
+                paths = [b"/some/path/that/is/watched/by/somebody/%d" % n for n in range(100)]
+                for session in range(sessions):
                     made += 1
-                    yield session, [b"/some/path/that/is/watched/by/somebody/%d" % n for n in range(100)]
+                    yield session, paths
 
-            port.view.watches_by_session = watches  # type: ignore[method-assign]
-            reader, writer = await port.connect()
-            writer.write(b"wchc")
-            await reader.readexactly(CHUNK_BYTES)
-            assert await port.ask(b"ruok") == b"imok"
-            for _ in range(200):
+            monkeypatch.setattr(port.view, "watches_by_session", watches)
+            lazy = port.connect_lazily(b"wchc")
+            await port.notes.until(lambda: len(port.notes.conns) == 1)
+            (protocol,) = port.listener.protocols()
+            for _ in range(20_000):
                 await asyncio.sleep(0)
-            assert made < 1000
-            rest = await read_all(reader)
-            assert rest.endswith(b"/99\n\n")
-            assert made == 1000
+                if protocol._is_choked:
+                    break
+            assert protocol._is_choked
+            assert made < sessions
+            assert await port.ask(b"ruok") == b"imok"
+            before = made
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert made == before
+            reader, writer = await asyncio.open_connection(sock=lazy)
+            assert (await read_all(reader)).endswith(b"/99\n\n")
+            assert made == sessions
             writer.close()
 
     run(scene())
 
 
-def test_word_that_fails_closes_its_connection_only(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_word_that_fails_closes_its_connection_only(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scene() -> None:
         async with open_port() as port:
 
             def broken() -> dict[str, float]:
                 raise RuntimeError("no gauges")
 
-            port.view.gauges = broken  # type: ignore[method-assign]
+            monkeypatch.setattr(port.view, "gauges", broken)
             assert b"zk_uptime" not in await port.ask(b"mntr")
             assert await port.ask(b"ruok") == b"imok"
 
@@ -493,7 +503,6 @@ def test_close_sends_what_was_sent_before(run: Run) -> None:
 def fill(conn: Conn, protocol: ClientProtocol) -> None:
     """Sends until the kernel takes no more, but not so much that reading stops."""
     transport = protocol._transport
-    assert transport is not None
     while transport.get_write_buffer_size() == 0:
         conn.link.send(bytes(32 << 10))
 
@@ -565,6 +574,52 @@ def test_reset_by_the_client_is_an_end_like_any_other(run: Run) -> None:
     run(scene())
 
 
+def test_end_of_the_client_after_ours_changes_nothing(run: Run) -> None:
+    """Both may close at the same moment; and what a driver does with a connection that is gone is of no effect."""
+
+    async def scene() -> None:
+        async with open_port() as port:
+            _, writer = await port.connect()
+            writer.write(frame(b"x"))
+            await port.notes.until(lambda: bool(port.notes.data))
+            (protocol,) = port.listener.protocols()
+            protocol.close()
+            protocol.eof_received()
+            await port.notes.until(lambda: len(port.notes.gone) == 1)
+            protocol.close()
+            protocol.send(b"nobody hears this")
+            protocol.pause()
+            protocol.resume()
+            writer.close()
+            assert port.listener.connection_count == 0
+
+    run(scene())
+
+
+def test_client_that_leaves_in_the_middle_of_an_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        async with open_port() as port:
+            made = 0
+
+            def watches() -> Iterator[tuple[int, list[bytes]]]:
+                nonlocal made
+                for session in range(100_000):
+                    made += 1
+                    yield session, [b"/some/path/that/is/watched/by/somebody/%d" % n for n in range(100)]
+
+            monkeypatch.setattr(port.view, "watches_by_session", watches)
+            lazy = port.connect_lazily(b"wchc")
+            await port.notes.until(lambda: len(port.notes.conns) == 1)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            lazy.close()
+            await port.notes.until(lambda: len(port.notes.gone) == 1)
+            assert made < 100_000
+
+    run(scene())
+
+
 # Accepting.
 
 
@@ -589,7 +644,7 @@ class Stingy:
         self._real.close()
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPROTO])
 def test_accepting_pauses_without_descriptors_and_goes_on(
     run: Run, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -599,7 +654,7 @@ def test_accepting_pauses_without_descriptors_and_goes_on(
         async with open_port() as port:
             real = port.listener._socket
             assert real is not None
-            port.listener._socket = Stingy(real, 3, number)  # type: ignore[assignment]
+            monkeypatch.setattr(port.listener, "_socket", Stingy(real, 3, number))
             assert await port.ask(b"ruok") == b"imok"
 
     run(scene())
@@ -624,6 +679,47 @@ def test_connections_leave_descriptors_for_files(run: Run, monkeypatch: pytest.M
             assert await read_all(reader) == b"imok"
             writer.close()
             second[1].close()
+
+    run(scene())
+
+
+def test_client_that_is_gone_before_it_is_let_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not been seen by anybody, and leaves nothing behind in the counts."""
+
+    async def scene() -> None:
+        async with open_port(Limits(per_address=1)) as port:
+            real = socket.socket.setsockopt
+            refused = 0
+
+            def setsockopt(self: socket.socket, level: int, option: int, value: int) -> None:
+                nonlocal refused
+                if option == socket.TCP_NODELAY and refused == 0 and self.getsockname()[1] == port.port:
+                    refused += 1
+                    raise OSError(errno.EINVAL, "the peer has gone")
+                real(self, level, option, value)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(socket.socket, "setsockopt", setsockopt)
+                with socket.create_connection((port.host, port.port)):
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+            assert refused == 1
+            assert port.notes.conns == []
+            assert port.listener.connection_count == 0
+            assert await port.ask(b"ruok") == b"imok"
+
+    run(scene())
+
+
+def test_more_clients_than_one_turn_lets_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "ACCEPT_BATCH", 3)
+
+    async def scene() -> None:
+        async with open_port() as port:
+            waiting = [socket.create_connection((port.host, port.port), WAIT_S) for _ in range(10)]
+            await port.notes.until(lambda: len(port.notes.conns) == 10)
+            for one in waiting:
+                one.close()
 
     run(scene())
 

@@ -64,6 +64,7 @@ def read_all(disk: Disk, path: str) -> bytes:
         assert len(chunk) <= 1000
         data += chunk
     file.close()
+    file.close()
     return data
 
 

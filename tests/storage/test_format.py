@@ -114,6 +114,12 @@ def test_an_entry_is_checksum_length_payload_and_end() -> None:
     assert format.encode_entry_head(PAYLOAD) + PAYLOAD + format.END_OF_ENTRY == entry(PAYLOAD)
 
 
+def test_many_entries_are_encoded_at_once() -> None:
+    payloads = [payload_of(zxid, b"x" * zxid) for zxid in range(1, 6)]
+    assert format.encode_entries(payloads) == b"".join(map(entry, payloads))
+    assert format.encode_entries([]) == b""
+
+
 def test_entries_are_read_up_to_the_padding() -> None:
     payloads = [payload_of(zxid, b"x" * zxid) for zxid in range(1, 6)]
     data = b"".join(map(entry, payloads))

@@ -71,6 +71,24 @@ def test_snapshots_larger_than_what_is_read_at_once(compression: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("left", [1, 12, 13, 20, 21, 40, 53, 54, 66, 67, 70, 71, 72, 73])
+def test_the_end_may_come_in_pieces(left: int) -> None:
+    """The last bytes, trailers and end mark among them, are not in the first piece."""
+    size = READ_BYTES + left - len(encode([ROOT, (b"/a", b"", -1, *range(9))]))
+    znodes: list[ZnodeTuple] = [ROOT, (b"/a", bytes(size), -1, *range(9))]
+    content = encode(znodes)
+    assert len(content) == READ_BYTES + left
+    assert read(content)[1] == znodes
+
+
+def test_a_snapshot_may_end_with_a_whole_block_of_snappy() -> None:
+    size = format.SNAPPY_BLOCK_BYTES - len(encode([ROOT, (b"/a", b"", -1, *range(9))]))
+    znodes: list[ZnodeTuple] = [ROOT, (b"/a", bytes(size), -1, *range(9))]
+    assert len(encode(znodes)) == format.SNAPPY_BLOCK_BYTES
+    assert read(encode(znodes, "snappy"), "snappy")[1] == znodes
+
+
+@pytest.mark.slow
 def test_many_sessions_and_acls() -> None:
     sessions = {n: 1000 + n for n in range(400_000)}
     acls = {n: [ACL(31, Id("digest", f"user{n}:secret"))] for n in range(60_000)}
@@ -341,7 +359,11 @@ def test_the_writer_says_when_the_disk_cannot_keep_up() -> None:
         writer.add([(b"/n%d" % added, bytes(100_000), -1, *range(9))])
         added += 1
     assert added < 60
+    told: list[bool] = []
+    writer.on_ready = lambda: told.append(writer.ready)
     disk.run()
+    assert told
+    assert told[-1]
     assert writer.ready
     assert writer.bytes_written > added * 100_000
     writer.abort()

@@ -171,6 +171,39 @@ def test_what_could_not_be_read_back_is_not_written() -> None:
     assert load(Store(disk, config(max_payload_bytes=1000)))[0].last_zxid == 1
 
 
+@pytest.mark.parametrize("limit", [-1, 1000])
+def test_many_txns_appended_at_once_are_the_same(limit: int) -> None:
+    one_by_one, at_once = SimDisk(), SimDisk()
+    first, second = open_store(one_by_one, log_size_limit_bytes=limit), open_store(at_once, log_size_limit_bytes=limit)
+    for start, stop in ((1, 2), (2, 12), (12, 13), (13, 30)):
+        write(first, one_by_one, range(start, stop))
+        second.append_all(start, [payload_of(zxid, b"data") for zxid in range(start, stop)])
+        write(second, at_once, [])
+    assert names(at_once, "log.") == names(one_by_one, "log.")
+    for name in names(at_once, "log."):
+        assert at_once.get(f"{DIRECTORY}/{name}") == one_by_one.get(f"{DIRECTORY}/{name}")
+    assert (second.last_zxid, second.synced_zxid) == (29, 29)
+    assert second.log_bytes_since_snapshot == first.log_bytes_since_snapshot
+
+
+def test_many_txns_at_once_have_the_same_limits() -> None:
+    disk = SimDisk()
+    store = open_store(disk, max_payload_bytes=1000)
+    write(store, disk, [1])
+    for zxid, sizes in ((3, [0]), (1, [0]), (2, [0, 2000])):
+        with pytest.raises(AssertionError):
+            store.append_all(zxid, [payload_of(zxid + n, b"x" * size) for n, size in enumerate(sizes)])
+    with pytest.raises(AssertionError):
+        store.append_all(2, [b"x" * 31])
+    disk.fail("write", 1, errno.EIO)
+    append(store, 2)
+    store.sync(lambda error: None)
+    disk.run()
+    with pytest.raises(StorageFailed):
+        store.append_all(3, [payload_of(3, b"")])
+    assert store.failed is not None
+
+
 # Rolling
 
 
@@ -520,6 +553,9 @@ def test_only_what_is_durable_is_history() -> None:
     disk.put(f"{DIRECTORY}/log.1", content + log_of([3])[16:40] + b"\x00\x01")
     assert [zxid for zxid, _ in store.read_log(0)] == [1, 2]
     assert list(store.read_log(2)) == []
+    # All of it is written, but not synced.
+    disk.put(f"{DIRECTORY}/log.1", content + log_of([3])[16:])
+    assert [zxid for zxid, _ in store.read_log(0)] == [1, 2]
 
 
 def test_history_that_was_purged_is_not_made_up() -> None:

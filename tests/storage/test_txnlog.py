@@ -213,9 +213,11 @@ def test_an_entry_with_a_giant_length_is_refused_without_reading_so_much() -> No
     refused(disk, "log.1", 16, "cannot have a length of 21307064")
 
 
-def test_far_data_behind_an_unfinished_entry_is_refused() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [100, 16 << 20])
+def test_far_data_behind_an_unfinished_entry_is_refused(length: int) -> None:
     """Farther away than any entry reaches: it is not even kept in memory."""
-    content = log_of(range(1, 4)) + struct.pack(">qi", 1, 100) + bytes(20 << 20) + b"x"
+    content = log_of(range(1, 4)) + struct.pack(">qi", 1, length) + bytes(20 << 20) + b"x"
     disk = SimDisk()
     disk.put(f"{DIRECTORY}/snapshot.0", snapshot_bytes([ROOT]))
     disk.put(f"{DIRECTORY}/log.1", content)

@@ -186,13 +186,29 @@ def test_close_session_without_a_body(digest: int | None) -> None:
 @pytest.mark.parametrize("type_", [0, 3, 4, 9, 11, 13, 22, 23, 100, 107, -2, -12, 9999, -(1 << 31), (1 << 31) - 1])
 def test_type_that_is_never_logged_is_refused(type_: int) -> None:
     payload = encode_txn(header(type_), CheckVersionTxn(b"/a", 1), None)
-    with pytest.raises(MarshallingError, match=f"type={type_}"):
+    with pytest.raises(MarshallingError, match=rf"type( of op: |=){type_}"):
         decode_txn(payload)
 
 
 def test_check_is_a_part_of_a_multi_only() -> None:
     check = CheckVersionTxn(b"/a", 1)
     assert read_record(codes.OP_CHECK, Reader(encode_record(check))) == check
+
+
+@pytest.mark.parametrize("type_", [5, 1, 15, 2, 20, 13, -1, 21, 19])
+def test_part_of_a_multi_is_read_as_its_type(type_: int) -> None:
+    name = CLASSES[type_].__name__
+    data = bytes.fromhex(schema.java_samples()[name]["samples"][2][1])
+    record = read_record(type_, Reader(data))
+    assert isinstance(record, CLASSES[type_])
+    assert encode_record(record) == data
+
+
+@pytest.mark.parametrize("type_", [codes.OP_MULTI, codes.OP_SET_ACL, codes.OP_RECONFIG, -10, -11, 0, 4, 9999])
+def test_what_no_multi_holds_is_refused_as_a_part(type_: int) -> None:
+    # A multi in a multi in a multi ... would be read as deep as the payload is long.
+    with pytest.raises(MarshallingError, match=f"Invalid type of op: {type_}$"):
+        read_record(type_, Reader(bytes(100)))
 
 
 def test_multi_holds_encoded_txns() -> None:

@@ -54,7 +54,6 @@ from coati.wire.records import (
     ACL,
     CreateRequest,
     CreateTTLRequest,
-    DeleteRequest,
     Id,
     ReconfigRequest,
     SetACLRequest,
@@ -68,6 +67,8 @@ _pack_header = Struct(">qiqqi").pack
 _pack_digest = Struct(">iQ").pack
 # The end of a CreateTxn: ephemeral, parentCVersion.
 _pack_create_tail = Struct(">?i").pack
+# The same with the TxnDigest behind it.
+_pack_create_end = Struct(">?iiQ").pack
 _pack_int = Struct(">i").pack
 _pack_long = Struct(">q").pack
 _unpack_int = Struct(">i").unpack_from
@@ -156,7 +157,16 @@ class Preparer:
     `breaches` collects exceeded quotas for the log of the server; the caller empties it.
     """
 
-    __slots__ = ("_access", "_acls", "_config", "_max_payload_bytes", "_sessions", "_tree", "breaches")
+    __slots__ = (
+        "_access",
+        "_acls",
+        "_config",
+        "_enforce_quota",
+        "_max_payload_bytes",
+        "_sessions",
+        "_tree",
+        "breaches",
+    )
 
     def __init__(self, tree: Tree, sessions: SessionTable, access: Access, config: PrepareConfig | None = None) -> None:
         self._tree = tree
@@ -165,6 +175,7 @@ class Preparer:
         self._access = access
         self._config = config or PrepareConfig()
         self._max_payload_bytes = self._config.max_payload_bytes
+        self._enforce_quota = self._config.enforce_quota
         self.breaches: list[QuotaBreach] = []
 
     def prepare(self, request: Request, zxid: int, now_ms: int) -> Proposal:
@@ -283,7 +294,7 @@ class Preparer:
             raise NoNodeError(path)
         if not node.acl.is_open and not self._access.allows(node.acl, codes.PERM_WRITE, request.auth):
             raise NoAuthError(path)
-        if self._config.enforce_quota:
+        if self._enforce_quota:
             self._check_quota(path, len(buffer) + BODY_OVERHEAD - 4 - len(node.body), 0)
         version: int = _unpack_int(node.body, _VERSION_AT)[0]
         if expected != version and expected != -1:
@@ -323,14 +334,16 @@ class Preparer:
             return self._propose(request, zxid, now_ms, change)
         parent = change.old_parent
         assert parent is not None, "a staged create has its parent"
-        head = _pack_header(request.session_id, request.xid, zxid, now_ms, op)
-        tail = _pack_create_tail(flags in _EPHEMERAL_FLAGS, _next_cversion(parent))
+        payload = _pack_header(request.session_id, request.xid, zxid, now_ms, op)
         if change.path is path:
-            payload = head + body[pos:flags_at] + tail
+            payload += body[pos:flags_at]
         else:
-            payload = head + _pack_int(len(change.path)) + change.path + body[data_at:flags_at] + tail
+            payload += _pack_int(len(change.path)) + change.path + body[data_at:flags_at]
+        # Only odd flags are for ephemerals here, 5 being a TTL's.
         if self._tree.digest_enabled:
-            payload += _pack_digest(DIGEST_VERSION, change.digest)
+            payload += _pack_create_end(flags & 1 != 0, _next_cversion(parent), DIGEST_VERSION, change.digest)
+        else:
+            payload += _pack_create_tail(flags & 1 != 0, _next_cversion(parent))
         return Proposal(zxid, request, payload, change)
 
     def _create(
@@ -364,7 +377,7 @@ class Preparer:
             raise NoNodeError(parent_path)
         if not parent.acl.is_open and not self._access.allows(parent.acl, codes.PERM_CREATE, request.auth):
             raise NoAuthError(path)
-        if flags in _SEQUENTIAL_FLAGS:
+        if flags and flags in _SEQUENTIAL_FLAGS:
             path = b"%s%010d" % (path, parent.cversion)
         # The parent is there, so it is valid (but for the root found under "//"); a plain name makes all of it valid.
         if slash == 1 or not path[slash + 1 :].isalnum():
@@ -374,7 +387,7 @@ class Preparer:
             raise NodeExistsError(path)
         if parent.owner and tree.kinds.kind(parent.owner) == KIND_EPHEMERAL:
             raise NoChildrenForEphemeralsError(path)
-        if self._config.enforce_quota:
+        if self._enforce_quota:
             self._check_quota(path, len(buffer) - 4, 1)
         acl = self._acls.open if fixed is _OPEN_ENTRIES else self._acls.intern(fixed)
         cversion = _next_cversion(parent)
@@ -404,8 +417,20 @@ class Preparer:
     # delete
 
     def _prepare_delete(self, request: Request, zxid: int, now_ms: int) -> Proposal:
-        record = DeleteRequest.read(Reader(request.body, request.pos, request.end))
-        return self._propose(request, zxid, now_ms, self._delete(request, zxid, record.path, record.version))
+        """By hand as well: the txn is the path as it came."""
+        body = request.body
+        pos = request.pos
+        if request.end - pos >= 8:
+            version_at = pos + 4 + _unpack_int(body, pos)[0]
+            if pos + 4 <= version_at <= request.end - 4:
+                expected: int = _unpack_int(body, version_at)[0]
+                change = self._delete(request, zxid, body[pos + 4 : version_at], expected)
+                payload = _pack_header(request.session_id, request.xid, zxid, now_ms, codes.OP_DELETE)
+                payload += body[pos:version_at]
+                if self._tree.digest_enabled:
+                    payload += _pack_digest(DIGEST_VERSION, change.digest)
+                return Proposal(zxid, request, payload, change)
+        raise MarshallingError("a delete without path or version")
 
     def _delete(self, request: Request, zxid: int, path: bytes, expected: int) -> Change:
         self._sessions.check(request.session_id, request.owner)

@@ -485,7 +485,8 @@ class Tree:
         if owner:
             self.note_owner(path, owner)
             self._unstage_owner(path, owner)
-        if parent_path.startswith(QUOTA_ROOT):
+        # Below /zookeeper every digest is 0, elsewhere hardly any.
+        if node.digest == 0 and parent_path.startswith(QUOTA_ROOT):
             self.quotas.on_created(path, parent_path)
         if self.quotas.prefixes:
             self.quotas.count(path, size, 1)

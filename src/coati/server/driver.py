@@ -117,12 +117,12 @@ class Driver:
                 self._pause_if_full(conn)
 
     def _pause_if_full(self, conn: Conn) -> None:
-        """Back-pressure on who has writes in flight: when there are too many of all, or too many reads behind its own.
+        """Back-pressure on who has writes in flight: too many of all, too many reads behind its own, or no session yet.
 
         Who only reads is not held up by others.
         """
         limit = self.replica.outstanding_limit
-        if len(self.replica.proposals) > limit or len(conn.waiting) > limit:
+        if len(self.replica.proposals) > limit or len(conn.waiting) > limit or not conn.is_greeted:
             conn.is_paused = True
             conn.link.pause()
             self._paused.append(conn)
@@ -149,12 +149,8 @@ class Driver:
 
     def _append(self, log: list[bytes]) -> bool:
         """Appends, and starts a sync unless one runs. False: the disk has failed, so nothing may be sent any more."""
-        zxid = self.replica.solo.proposed_zxid - len(log)
-        append = self._store.append
         try:
-            for payload in log:
-                zxid += 1
-                append(zxid, payload)
+            self._store.append_all(self.replica.solo.proposed_zxid - len(log) + 1, log)
         except Exception as error:
             self._die(error)
         else:
@@ -181,9 +177,10 @@ class Driver:
         self._begin_turn()
         self.replica.on_synced(zxid)
         self._resume_paused()
-        if self.replica.solo.proposed_zxid > zxid:
-            self._sync()
+        # First what was proposed in this turn goes to the log: a sync stands for all that was proposed before it.
         self._finish_turn()
+        if self.replica.solo.proposed_zxid > zxid and not self._is_dead:
+            self._sync()
 
     def _count_sync(self, took_ms: int) -> None:
         """For `fsynctime` of mntr, and fsync.warningthresholdms (FileTxnLog.commit)."""

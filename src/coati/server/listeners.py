@@ -31,7 +31,6 @@ DEFAULT_BACKLOG: Final = 1024
 MAX_UNREAD_BYTES: Final = 32 << 20
 # Time that a closed connection has to take its last bytes.
 LINGER_MS: Final = 5000
-_OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GONE_BY_NOW: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 # Reasons not to read from a client.
 _BY_DRIVER: Final = 1
@@ -65,7 +64,9 @@ class Limits:
 
 
 class ClientProtocol(asyncio.Protocol):
-    """One client's socket, lent to its Conn as `link`."""
+    """One client's socket, lent to its Conn as `link`. Nobody knows it before it has its transport."""
+
+    _transport: asyncio.Transport
 
     def __init__(self, listener: ClientListener, address: tuple[str, int]) -> None:
         self._listener = listener
@@ -76,7 +77,7 @@ class ClientProtocol(asyncio.Protocol):
         self._is_choked = False
         self._pauses = 0
         self._word: Iterator[bytes] | None = None
-        self._transport: asyncio.Transport | None = None
+        self._is_chunk_due = False
         self.conn = Conn(self, address, listener.now_ms())
 
     # asyncio.Protocol.
@@ -111,13 +112,13 @@ class ClientProtocol(asyncio.Protocol):
         self._is_choked = False
         self._go_on_reading(_BY_SLOW_READER)
         if self._word is not None:
-            self._send_chunk()
+            self._post_chunk()
 
     # ClientLink.
 
     def send(self, data: bytes) -> None:
         transport = self._transport
-        if not self._is_open or transport is None:
+        if not self._is_open:
             return
         transport.write(data)
         if self._is_choked and transport.get_write_buffer_size() > self._listener.limits.unread_bytes:
@@ -126,7 +127,7 @@ class ClientProtocol(asyncio.Protocol):
 
     def close(self) -> None:
         """Closes after what was sent has left; a peer that does not take it is cut off after a while."""
-        if self._is_open and self._transport is not None:
+        if self._is_open:
             self._is_open = False
             self._word = None
             self._transport.close()
@@ -148,7 +149,7 @@ class ClientProtocol(asyncio.Protocol):
     @property
     def interest(self) -> int:
         """What Java's selector would wait for: nothing for a four-letter word, else reads and perhaps writes."""
-        if self._transport is None or (not self._is_client and self._word is not None):
+        if self._word is not None:
             return 0
         waits_to_write = self._transport.get_write_buffer_size() > 0
         return (0 if self._pauses else _READ) | (_WRITE if waits_to_write else 0)
@@ -157,14 +158,12 @@ class ClientProtocol(asyncio.Protocol):
         """Closes at once, whatever is still to be sent."""
         self._is_open = False
         self._word = None
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     # Reading and not reading.
 
     def _stop_reading(self, reason: int) -> None:
         if self._pauses == 0 and self._can_steer():
-            assert self._transport is not None
             self._transport.pause_reading()
         self._pauses |= reason
 
@@ -172,17 +171,14 @@ class ClientProtocol(asyncio.Protocol):
         was = self._pauses
         self._pauses &= ~reason
         if was and self._pauses == 0 and self._word is None and self._can_steer():
-            assert self._transport is not None
             self._transport.resume_reading()
 
     def _can_steer(self) -> bool:
-        return self._is_open and self._transport is not None and not self._transport.is_closing()
+        return self._is_open and not self._transport.is_closing()
 
     # The first bytes: a four-letter word, or the length of a ConnectRequest.
 
     def _on_first_bytes(self, data: bytes) -> None:
-        if self._word is not None:
-            return
         head = self._head + data
         word = head[:WORD_BYTES]
         if len(word) < WORD_BYTES:
@@ -208,9 +204,16 @@ class ClientProtocol(asyncio.Protocol):
         self._stop_reading(_BY_DRIVER)
         self._send_chunk()
 
+    def _post_chunk(self) -> None:
+        """Between two pieces of an answer the loop serves others."""
+        if not self._is_chunk_due:
+            self._is_chunk_due = True
+            self._listener.soon(self._send_chunk)
+
     def _send_chunk(self) -> None:
-        """Sends the next piece of the answer; between two pieces the loop serves others."""
-        if self._word is None:
+        """Sends the next piece of the answer, unless its reader is behind: `resume_writing` comes back then."""
+        self._is_chunk_due = False
+        if self._word is None or self._is_choked:
             return
         try:
             chunk = next(self._word, None)
@@ -222,8 +225,7 @@ class ClientProtocol(asyncio.Protocol):
             return
         self.send(chunk)
         self._listener.view.stats.packets_sent += 1
-        if not self._is_choked:
-            self._listener.soon(self._send_chunk)
+        self._post_chunk()
 
 
 class ClientListener:
@@ -299,9 +301,8 @@ class ClientListener:
     # Accepting.
 
     def _accept(self) -> None:
+        assert self._socket is not None, "the loop is told when the socket goes"
         for _ in range(ACCEPT_BATCH):
-            if self._socket is None:
-                return
             if 0 < self.limits.open_files <= self._total:
                 self._pause_accepting("connections leave no files to open")
                 return
@@ -310,8 +311,7 @@ class ClientListener:
             except _GONE_BY_NOW:
                 return
             except OSError as error:
-                if error.errno not in _OUT_OF_FILES:
-                    raise
+                # Out of descriptors or memory; or, on Linux, an error of the network that befell the new connection.
                 self._pause_accepting(error.strerror or str(error))
                 return
             host = java_host(str(address[0]))
@@ -363,11 +363,10 @@ class ClientListener:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await self._loop.connect_accepted_socket(lambda: protocol, client)
         except OSError as error:
-            # The client has gone again already.
+            # The client has gone again already; there is no transport, so nobody else will count it out.
             logger.debug("connection lost at once reason=%s", error)
             client.close()
-            if protocol not in self._open:
-                self._count_out(address[0])
+            self._count_out(address[0])
 
     def _count_out(self, host: str) -> None:
         self._total -= 1

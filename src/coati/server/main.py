@@ -77,8 +77,8 @@ SWITCH_INTERVAL_S: Final = 0.0005
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Interrupted(BaseException):
-    """A signal came while the server was starting; there is nothing to finish."""
+class Interrupted(KeyboardInterrupt):
+    """A signal came while the server was starting, so there is nothing to finish. Both loops let this base through."""
 
 
 class Server:
@@ -214,9 +214,13 @@ class Server:
 
     def _end_at_once(self, code: int) -> None:
         """Without a word to the clients: they are to find that their last requests were not answered."""
-        if self._listener is not None:
-            self._listener.stop()
-            self._listener.abort_connections()
+        assert self._listener is not None, "only an open server fails in this way"
+        self._listener.stop()
+        self._listener.abort_connections()
+        self._end(code)
+
+    def _end(self, code: int) -> None:
+        """The first reason to end is the one that counts."""
         if not self._ended.done():
             self._ended.set_result(code)
 
@@ -230,8 +234,7 @@ class Server:
         listener.close_connections()
         await self._until(lambda: listener.connection_count == 0, GOODBYE_S)
         listener.abort_connections()
-        if not self._ended.done():
-            self._ended.set_result(FINISHED)
+        self._end(FINISHED)
 
     async def _until(self, holds: Callable[[], bool], limit_s: float) -> None:
         deadline_s = self._loop.time() + limit_s
@@ -391,20 +394,26 @@ def _open_and_wait(
         logger.critical("cannot listen address=%s reason=%s", where, error.strerror or error)
         return UNEXPECTED_ERROR
     loop.set_exception_handler(lambda _, context: _on_exception(server, context))
+    return loop.run_until_complete(_serve(server, loop, java_address(host, port), on_serving))
+
+
+async def _serve(
+    server: Server, loop: asyncio.AbstractEventLoop, address: str, on_serving: Callable[[str], None]
+) -> int:
+    # Only now, as uvloop loses signals that come before it runs.
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, server.stop, number.name)
-    address = java_address(host, port)
     logger.info(
-        "serving address=%s port=%d version=%s compatible=%s loop=%s pid=%d",
+        "serving address=%s port=%s version=%s compatible=%s loop=%s pid=%d",
         address,
-        port,
+        address.rpartition(":")[2],
         __version__,
         COMPATIBLE_VERSION,
         _new_loop.__module__.partition(".")[0],
         os.getpid(),
     )
     on_serving(address)
-    code = loop.run_until_complete(server.wait())
+    code = await server.wait()
     if code == FINISHED:
         logger.info("stopped")
     return code

@@ -46,7 +46,7 @@ class Waiting:
 class Conn:
     """The state of one client connection.
 
-    `session_id` is 0 until the handshake; `auth` is replaced, never changed, so that a request keeps the list it came
+    `session_id` is 0 until the handshake; `auth` is replaced, never changed, so that a write keeps the list it came
     with. `out` are the bytes to send in order; the driver joins them once a turn.
     """
 
@@ -58,6 +58,7 @@ class Conn:
         "is_closed",
         "is_dirty",
         "is_done",
+        "is_greeted",
         "is_paused",
         "last_cxid",
         "last_latency_ms",
@@ -103,6 +104,8 @@ class Conn:
         self.is_paused = False
         # No further request is read: the session is closing, or the client broke the protocol.
         self.is_done = False
+        # The ConnectResponse is on its way; before it nothing else is read or said.
+        self.is_greeted = False
         self.flush_then_close = False
         self.outstanding = 0
         self.last_write_zxid = 0
@@ -156,6 +159,13 @@ class Conn:
         self.rest = []
         self.rest_bytes = 0
         return joined
+
+    def take_rest(self) -> bytes:
+        """The kept bytes, whole or not."""
+        rest = b"".join(self.rest)
+        self.rest = []
+        self.rest_bytes = 0
+        return rest
 
     def on_proposed(self, zxid: int) -> None:
         """A write of this connection is on its way."""

@@ -42,6 +42,8 @@ _pack_connected = Struct(">iiiqi").pack
 
 PATH_HEAD_BYTES: Final = 16
 HEADER_BYTES: Final = 8
+# More bytes than a connection ever keeps: nothing is parsed until somebody takes them.
+UNTIL_GREETED: Final = 1 << 62
 NO_PASSWORD: Final = bytes(16)
 NOBODY: Final[list[Id]] = []
 NO_SIZE_LIMIT: Final = 1 << 62
@@ -225,8 +227,12 @@ class Replica:
             if not data:
                 return
         pos = self._read_handshake(conn, data) if conn.session is None else 0
-        if conn.session_id != 0:
+        if conn.is_greeted:
             pos = self._read_requests(conn, data, pos)
+        elif conn.session is not None:
+            # Nothing else is read before the session is there (ZooKeeperServer.processConnectRequest, disableRecv).
+            conn.keep_rest(data[pos:], UNTIL_GREETED)
+            return
         if pos < len(data):
             self._keep_rest(conn, data, pos)
         if conn.out and not conn.is_dirty:
@@ -428,6 +434,7 @@ class Replica:
             # One home (S4): what the old connection had not sent yet is not executed any more.
             self._drop(old)
         self._move_in(conn, session)
+        conn.is_greeted = True
         self._emit(conn, _connect_reply(conn, conn.timeout_ms, session_id, session_password(session_id)))
 
     def _move_in(self, conn: Conn, session: Session) -> None:
@@ -578,6 +585,9 @@ class Replica:
         if conn.waiting:
             for waiting in conn.take_ready(change.zxid):
                 self._answer(conn, waiting.data, waiting.start, waiting.end, self._now_ms - waiting.created_ms)
+        if op == codes.OP_CREATE_SESSION:
+            conn.is_greeted = True
+            self.on_received(conn, conn.take_rest())
 
 
 def _connect_reply(conn: Conn, timeout_ms: int, session_id: int, password: bytes) -> bytes:

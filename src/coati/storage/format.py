@@ -84,6 +84,7 @@ _MASK64: Final = (1 << 64) - 1
 
 _FILE_HEADER: Final = Struct(">iiq")
 _ENTRY_HEAD: Final = Struct(">qi")
+_pack_entry_head: Final = _ENTRY_HEAD.pack
 _INT: Final = Struct(">i")
 _LONG: Final = Struct(">q")
 _SESSION: Final = Struct(">qi")
@@ -196,7 +197,18 @@ def is_unwritten_header(data: bytes) -> bool:
 
 def encode_entry_head(payload: bytes) -> bytes:
     """What stands before a payload; `END_OF_ENTRY` stands behind it."""
-    return _ENTRY_HEAD.pack(adler32(payload), len(payload))
+    return _pack_entry_head(adler32(payload), len(payload))
+
+
+def encode_entries(payloads: list[bytes]) -> bytes:
+    """Whole entries, one behind the other."""
+    parts: list[bytes] = []
+    append = parts.append
+    for payload in payloads:
+        append(_pack_entry_head(adler32(payload), len(payload)))
+        append(payload)
+        append(END_OF_ENTRY)
+    return b"".join(parts)
 
 
 def padded_size(position: int, size: int, prealloc_bytes: int) -> int:

@@ -224,6 +224,25 @@ class Store:
         if self._log_bytes > self._log_limit:
             self._must_roll = True
 
+    def append_all(self, first_zxid: int, payloads: list[bytes]) -> None:
+        """Queues txns numbered without gaps from `first_zxid` on; for many the same as `append`, and cheaper."""
+        data = format.encode_entries(payloads)
+        if self._must_roll or self._log_bytes + len(data) > self._log_limit:
+            # Somewhere among them a new log begins.
+            for offset, payload in enumerate(payloads):
+                self.append(first_zxid + offset, payload)
+            return
+        if self.failed is not None:
+            raise self.failed
+        assert self._is_open
+        assert follows(self.last_zxid, first_zxid), f"{first_zxid:#x} after {self.last_zxid:#x}"
+        assert min(map(len, payloads)) >= format.TXN_HEADER_BYTES
+        assert max(map(len, payloads)) <= self.config.max_payload_bytes
+        self._parts.append(data)
+        self.last_zxid = first_zxid + len(payloads) - 1
+        self._log_bytes += len(data)
+        self.log_bytes_since_snapshot += len(data)
+
     def _begin_log(self, zxid: int) -> None:
         self._must_roll = False
         self._log_bytes = format.HEADER_BYTES

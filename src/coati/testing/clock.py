@@ -22,12 +22,15 @@ class SimClock:
     def __init__(self, now_ms: int = BOOT_MS, wall_ms: int = EPOCH_MS) -> None:
         self.now_ms = now_ms
         self.skew_ms = wall_ms - now_ms
+        # How much time passes whenever somebody looks at the clock: a machine on which work takes its time.
+        self.look_ms = 0
         self._serial = 0
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
 
     # coati.seams.Clock
 
     def monotonic_ms(self) -> int:
+        self.now_ms += self.look_ms
         return self.now_ms
 
     def wall_ms(self) -> int:
@@ -49,7 +52,8 @@ class SimClock:
         if not self._heap or self._heap[0][0] > until_ms:
             self.now_ms = max(self.now_ms, until_ms)
             return False
-        self.now_ms, _, call = heapq.heappop(self._heap)
+        when_ms, _, call = heapq.heappop(self._heap)
+        self.now_ms = max(self.now_ms, when_ms)
         call()
         return True
 

@@ -89,36 +89,41 @@ class TxnRecord:
 
 
 def read_record(type_: int, r: Reader) -> AnyTxn:
-    """The record of a txn type, logged or part of a multi. Raises MarshallingError on an unknown type or bad bytes."""
-    if type_ == codes.OP_SET_DATA or type_ == codes.OP_RECONFIG:
+    """The record of a part of a multi (DataTree.processTxn). Raises MarshallingError on another type or bad bytes."""
+    if type_ == codes.OP_SET_DATA:
         return SetDataTxn.read(r)
-    if type_ == codes.OP_CREATE:
-        return _read_create(r)
-    if type_ == codes.OP_CREATE2:
+    if type_ == codes.OP_CREATE or type_ == codes.OP_CREATE2:
         return CreateTxn.read(r)
     if type_ == codes.OP_DELETE or type_ == codes.OP_DELETE_CONTAINER:
         return DeleteTxn.read(r)
-    if type_ == codes.OP_MULTI:
-        return MultiTxn.read(r)
+    if type_ == codes.OP_CHECK:
+        return CheckVersionTxn.read(r)
     if type_ == codes.OP_ERROR:
         return ErrorTxn.read(r)
+    if type_ == codes.OP_CREATE_TTL:
+        return CreateTTLTxn.read(r)
+    if type_ == codes.OP_CREATE_CONTAINER:
+        return CreateContainerTxn.read(r)
+    raise MarshallingError(f"Invalid type of op: {type_}")
+
+
+def _read_logged(type_: int, r: Reader) -> AnyTxn:
+    """The record behind a header (SerializeUtils.deserializeTxn): all but check, and what is never part of a multi."""
+    if type_ == codes.OP_CREATE:
+        return _read_create(r)
+    if type_ == codes.OP_MULTI:
+        return MultiTxn.read(r)
     if type_ == codes.OP_CREATE_SESSION:
         return CreateSessionTxn.read(r)
     if type_ == codes.OP_CLOSE_SESSION:
         return CloseSessionTxn.read(r) if _has_close_body(r) else CloseSessionTxn([])
     if type_ == codes.OP_SET_ACL:
         return SetACLTxn.read(r)
-    if type_ == codes.OP_CREATE_CONTAINER:
-        return CreateContainerTxn.read(r)
-    if type_ == codes.OP_CREATE_TTL:
-        return CreateTTLTxn.read(r)
+    if type_ == codes.OP_RECONFIG:
+        return SetDataTxn.read(r)
     if type_ == codes.OP_CHECK:
-        return CheckVersionTxn.read(r)
-    raise _unsupported(type_)
-
-
-def _unsupported(type_: int) -> MarshallingError:
-    return MarshallingError(f"Unsupported Txn with type={type_}")
+        raise MarshallingError(f"Unsupported Txn with type={type_}")
+    return read_record(type_, r)
 
 
 def _read_create(r: Reader) -> CreateTxn:
@@ -149,11 +154,8 @@ def decode_txn(payload: bytes) -> TxnRecord:
     if len(payload) < HEADER_BYTES:
         raise MarshallingError(f"a txn of {len(payload)} bytes has no header")
     client_id, cxid, zxid, time, type_ = _HEADER.unpack_from(payload, 0)
-    if type_ == codes.OP_CHECK:
-        # A part of a multi, never a txn of its own (SerializeUtils.deserializeTxn).
-        raise _unsupported(type_)
     r = Reader(payload, HEADER_BYTES, len(payload), _NO_LIMIT)
-    txn = read_record(type_, r)
+    txn = _read_logged(type_, r)
     digest: int | None = None
     if r.left() >= _DIGEST.size:
         version, value = _DIGEST.unpack_from(payload, r.pos)

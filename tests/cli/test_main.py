@@ -1,0 +1,55 @@
+"""`coati COMMAND`: finding commands, usage, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from coati import __version__
+from coati.cli import main as main_module
+from coati.cli.main import main
+
+
+@pytest.mark.parametrize("argument", ["-h", "--help", "help"])
+def test_help_names_the_commands(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([argument]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: coati COMMAND")
+    assert "\n  serve    run a standalone server\n" in out
+
+
+@pytest.mark.parametrize("argument", ["-V", "--version", "version"])
+def test_version(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([argument]) == 0
+    assert capsys.readouterr().out == f"coati {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["--nonsense"], ["--"], [""]])
+def test_anything_else_is_a_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "usage: coati COMMAND" in captured.err
+    assert ("there is no command" in captured.err) == bool(arguments and arguments[0])
+
+
+def test_wrong_command_is_shown_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["a\x1b[2J\nb"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == "coati: there is no command 'a\\x1b[2J\\nb'"
+
+
+def test_arguments_go_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `main`'s own argument they are those of the process."""
+    monkeypatch.setattr(sys, "argv", ["coati", "version"])
+    assert main() == 0
+    monkeypatch.setitem(main_module.COMMANDS, "probe", ("tests.cli.probe", "for a test"))
+    assert main(["probe", "1", "two"]) == 42
+
+
+def test_every_command_is_there_and_has_help() -> None:
+    for name in main_module.COMMANDS:
+        done = subprocess.run([sys.executable, "-m", "coati", name, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert f"coati {name}" in done.stdout
