@@ -149,7 +149,10 @@ class Core:
         frame = b"\xaa\xbb" + body + b"\xff\xff\xff\xff\xff\xff\xff\xff\xff"
         request = Request(client, owner_id, self.xid, op, frame, 2, 2 + len(body), auth)
         proposal = self.preparer.prepare(request, self.zxid, self.now_ms)
-        self.log.append(proposal.payload)
+        if proposal.payload:
+            self.log.append(proposal.payload)
+        else:
+            self.zxid -= 1
         return proposal
 
     def deliver(self, proposal: Proposal) -> Reply:

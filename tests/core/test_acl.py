@@ -73,7 +73,7 @@ def test_open_list_stays() -> None:
     cache = AclCache()
     cache.retain(cache.open)
     cache.release(cache.open)
-    cache.purge()
+    cache.settle()
     assert cache.intern([OPEN_ACL]) is cache.open
     assert len(cache) == 0
 
@@ -103,7 +103,7 @@ def test_purge_keeps_what_is_used() -> None:
     used = cache.intern([acl(1, "world", "anyone")])
     cache.intern([acl(2, "world", "anyone")])
     cache.retain(used)
-    cache.purge()
+    cache.settle()
     assert cache.table() == {used.key: used.entries}
 
 

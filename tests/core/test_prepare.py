@@ -621,11 +621,15 @@ TRUNCATED = {
 def test_cut_request_is_refused_at_every_byte(core: Core, client: Client, op: int) -> None:
     whole = TRUNCATED[op]
     nodes, digest = dict(core.tree.nodes), core.tree.digest
+    zxid, logged = core.zxid, len(core.log)
     for size in range(len(whole)):
         proposal = core.prepare(client, op, whole[:size])
         assert proposal.change.err == errors.MARSHALLING_ERROR
-        assert core.last_txn().txn == ErrorTxn(errors.MARSHALLING_ERROR)
-        core.deliver(proposal)
+        if op == codes.OP_MULTI:
+            assert core.last_txn().txn == ErrorTxn(errors.MARSHALLING_ERROR)
+            core.deliver(proposal)
+        else:
+            assert (proposal.payload, core.zxid, len(core.log)) == (b"", zxid, logged)
     assert core.tree.nodes == nodes
     assert core.tree.staged == {}
     assert core.tree.digest == core.tree.staged_digest == digest
@@ -635,7 +639,9 @@ def test_cut_request_is_refused_at_every_byte(core: Core, client: Client, op: in
 def test_null_path_is_refused(core: Core, client: Client, op: int) -> None:
     if op not in (codes.OP_MULTI, codes.OP_RECONFIG, codes.OP_CREATE_SESSION):
         body = jint(-1) + TRUNCATED[op][4 + TRUNCATED[op][3] :]
-        assert core.prepare(client, op, body).change.err == errors.MARSHALLING_ERROR
+        looked_at = op in (codes.OP_SET_DATA, codes.OP_SET_ACL)
+        err = errors.BAD_ARGUMENTS if looked_at else errors.MARSHALLING_ERROR
+        assert core.prepare(client, op, body).change.err == err
 
 
 @pytest.mark.parametrize("length", [-2, INT_MIN, INT_MAX, 1 << 24])

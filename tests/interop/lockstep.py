@@ -39,11 +39,21 @@ class Intended:
     involved: Callable[[Step], bool]
 
 
+def _has_null(step: Step) -> bool:
+    """An ACL with a null id, a null ACL in a multi, a null path in setWatches."""
+    if step.kind.startswith("setWatches"):
+        return "None" in repr(step.args)
+    if step.kind == "multi":
+        return any("None" in repr(op) for op in step.args)
+    return ", None)" in repr(step.args)
+
+
 # The one table of them. Sequences are played without the steps involved; tests of their own say what coati does
 # instead.
 INTENDED: Final = (
     Intended("Client protocol: deleteContainer from a client", lambda step: step.kind == "deleteContainer"),
     Intended("Client protocol: IPv6 addresses in ACLs", lambda step: "'ip', ':" in repr(step.args)),
+    Intended("Client protocol: null where a value belongs", _has_null),
 )
 
 

@@ -376,26 +376,10 @@ def test_broken_authentication_record_ends_the_connection(target: Server, op: in
             session.receive()
 
 
-@pytest.fixture(scope="module", params=["coati", "3.9.3"], ids=["coati", "java"])
-def enforcing(request: pytest.FixtureRequest) -> Iterator[Server]:
-    props = {**PROPS, "zookeeper.enforce.auth.enabled": "true", "zookeeper.enforce.auth.schemes": "digest"}
-    with peers.running(request.param, props=props) as running:
-        yield running
-
-
-def test_enforced_authentication_comes_first(enforcing: Server) -> None:
-    with peers.session(enforcing) as session:
-        session.wire.send(request(1, raw.CREATE, raw.create("/early")) + request(2, raw.CREATE, raw.create("/earlier")))
-        assert session.receive().err == MISSING_AUTH
-        with pytest.raises(raw.Closed):
-            session.receive()
-    with peers.session(enforcing) as session:
-        session.send(raw.AUTH, raw.auth("digest", b"a:b"), xid=raw.XID_AUTH)
-        assert session.reply().err == OK
-        assert ask(session, raw.EXISTS, raw.path_watch("/early")) == NO_NODE
-        assert ask(session, raw.EXISTS, raw.path_watch("/earlier")) == NO_NODE
-        assert ask(session, raw.CREATE, raw.create("/now")) == OK
-        session.close()
+def test_enforced_authentication_is_refused_rather_than_ignored() -> None:
+    """A server that let everybody in would be worse than none (docs/divergences.md)."""
+    with pytest.raises(peers.CoatiFailed, match=r"enforce\.auth\.enabled"):
+        peers.running("coati", props={"zookeeper.enforce.auth.enabled": "true"}).__enter__()
 
 
 # --- order ----------------------------------------------------------------------------------------

@@ -346,7 +346,8 @@ def test_every_bad_path_is_answered_as_java_does(pair: Lockstep, kind: str) -> N
 def test_every_bad_acl_and_flag_is_answered_as_java_does(pair: Lockstep) -> None:
     steps = list(BASE)
     ipv6 = [acl for acl in BAD_ACLS if "'ip', ':" in repr(acl)]  # not known to 3.9.3, the Java at hand
-    for number, acl in enumerate(acl for acl in BAD_ACLS if acl not in ipv6):
+    null_ids = [acl for acl in BAD_ACLS if acl and any(None in entry for entry in acl)]  # docs/divergences.md
+    for number, acl in enumerate(acl for acl in BAD_ACLS if acl not in ipv6 and acl not in null_ids):
         steps += [
             Step(1, "create", (f"/c{number}", b"", acl, 0)),
             Step(1, "setACL", ("/a", acl, -1)),

@@ -1,6 +1,6 @@
 """Data directories that Java wrote and that ended by SIGKILL are opened and show exactly what Java would show.
 
-The directories are in tests/golden, or where COATI_GOLDEN says, or beside the checkout; `expected.json` in each says
+The directories are in tests/golden, or where COATI_GOLDEN says; `expected.json` in each says
 what a server that opens it must show.
 """
 
@@ -21,7 +21,7 @@ from tests.interop.peers import Server
 from tools.javapeer import four_letter
 
 HERE = Path(__file__).parent
-PLACES = (os.environ.get("COATI_GOLDEN"), HERE.parent / "golden", HERE.parents[2] / "shared" / "golden")
+PLACES = (os.environ.get("COATI_GOLDEN"), HERE.parent / "golden")
 NAMES = ("java-3.8.0-none", "java-3.9.3-none", "java-3.9.3-gz")
 STAT_FIELDS = {
     "czxid": "czxid", "mzxid": "mzxid", "ctime": "ctime", "mtime": "mtime", "version": "version",

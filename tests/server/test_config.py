@@ -445,6 +445,43 @@ def test_dynamic_file(tmp_path: Path) -> None:
     assert refusal(tmp_path, text).endswith("line 1: unrecognised parameter: tickTime")
 
 
+# What QuorumPeerConfig.parse of 3.9.3 said to a file with dataDir, clientPort and these lines, when it was asked.
+
+ACCEPTED = (
+    "tickTime=+5", "tickTime= 7\t", "tickTime=107374182", "tickTime=\\u0033", "maxClientCnxns=-1",
+    "minSessionTimeout=-5", "minSessionTimeout=-1", "clientPort=0", "clientPortAddress=127.0.0.1", "electionAlg=3",
+    "peerType=observer", "peerType=Participant", "autopurge.snapRetainCount=0", "autopurge.purgeInterval=-1",
+    "standaloneEnabled=TRUE", "server.1=127.0.0.1:1:2", "server.256=127.0.0.1:1:2", "server.1=[::1]:1:2",
+    "server.1=127.0.0.1:1:2;2181", "snapCount=abc", "server.1=127.0.0.1:1:2\nweight.1=1\ngroup.1=1",
+)  # fmt: skip
+REFUSED = (
+    "tickTime=0", "tickTime=-1", "tickTime=-3000", "tickTime=0x10", "tickTime=2147483647", "tickTime=107374183",
+    "tickTime=1.5", "maxClientCnxns=a", "maxSessionTimeout=-2", "minSessionTimeout=70000",
+    "minSessionTimeout=100\nmaxSessionTimeout=99", "clientPort=65536", "clientPort=-1", "clientPort=-2", "clientPort=",
+    "electionAlg=1", "peerType=x", "autopurge.snapRetainCount=x", "standaloneEnabled=yes", "standaloneEnabled=false",
+    "reconfigEnabled=1", "server.1=127.0.0.1:1:2:observer", "server.1=127.0.0.1:1:2\nserver.2=127.0.0.1:3:4:observer",
+    "server.1=127.0.0.1:1", "server.1=127.0.0.1", "server.1=127.0.0.1:1:1", "server.x=127.0.0.1:1:2",
+    "server.=127.0.0.1:1:2", "server.1=::1:1:2", "server.1=[::1:1:2", "server.1=127.0.0.1:1:2;2181;3",
+    "server.1=127.0.0.1:1:2;x", "server.1=127.0.0.1:1:2:foo", "server.1=127.0.0.1:1:2|127.0.0.1:3:4", "server.1=",
+    "server.1=127.0.0.1:70000:2", "quorum.auth.learnerRequireSasl=true", "quorum.auth.serverRequireSasl=true",
+    "quorum.auth.enableSasl=true\nquorum.auth.serverRequireSasl=true", "dynamicConfigFile=/nonexistent",
+    "secureClientPortAddress=127.0.0.1", "initLimit=abc", "syncLimit=", "connectToLearnerMasterLimit=x",
+    "syncEnabled=x", "quorumListenOnAllIPs=x", "sslQuorum=x", "portUnification=7", "localSessionsEnabled=x",
+    "quorum.cnxn.threads.size=x", "jvm.pause.monitor=x", "jvm.pause.warn-threshold.ms=x", "multiAddress.enabled=x",
+    "observerMasterPort=x", "clientPortListenBacklog=x", "server.1=127.0.0.1:1:2\ndynamicConfigFile=/x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ACCEPTED)
+def test_what_java_accepts_is_accepted(tmp_path: Path, text: str) -> None:
+    load(tmp_path, f"{MINIMAL}{text}\n")
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_java_refuses_is_refused(tmp_path: Path, text: str) -> None:
+    refusal(tmp_path, f"{MINIMAL}{text}\n")
+
+
 # The tables.
 
 

@@ -81,7 +81,7 @@ def test_what_comes_during_a_sync_shares_the_next_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["create", "refused", "close"])
-def test_nothing_is_answered_before_its_sync(kind: str, parts: Parts = REAL) -> None:
+def test_nothing_is_answered_before_its_sync(kind: str, parts: Parts) -> None:
     """W1: not a write, not its refusal, not the end of a session; nor is it to be read by anybody."""
     server = serve(parts, SimConfig(disk_ms=(100, 100)))
     client = server.client()
@@ -108,7 +108,7 @@ def test_nothing_is_answered_before_its_sync(kind: str, parts: Parts = REAL) -> 
     assert received[0] >= synced[0]
 
 
-def test_a_session_is_not_told_before_its_sync(parts: Parts = REAL) -> None:
+def test_a_session_is_not_told_before_its_sync(parts: Parts) -> None:
     server = serve(parts, SimConfig(disk_ms=(100, 100)))
     client = server.client()
     server.run(99)
@@ -172,7 +172,7 @@ def crowd(server: SimServer) -> tuple[SimClient, SimClient]:
 
 
 @pytest.mark.parametrize("kind", ["write", "sync", "append", "begin"])
-def test_a_failed_disk_is_told_once_and_nothing_is_sent_any_more(kind: str, parts: Parts = REAL) -> None:
+def test_a_failed_disk_is_told_once_and_nothing_is_sent_any_more(kind: str, parts: Parts) -> None:
     """ZOOKEEPER-2247, 4882: no acknowledgement, no event, and no second try."""
     server = serve(Parts(driver=parts.driver, store=Witness))
     writer, reader = crowd(server)
@@ -238,14 +238,46 @@ def test_a_sync_that_cannot_be_started_behind_another_one_ends_it() -> None:
     assert [reply.xid for reply in client.replies] == [1]
 
 
+def test_a_disk_that_fails_in_two_ways_is_told_once() -> None:
+    server = serve(Parts(store=Witness), SimConfig(disk_ms=(10, 10)))
+    client = server.client()
+    server.run(100)
+    server.disk.fail("sync", 1, errno.EIO, where="/log.")
+    client.create(b"/a")
+    server.run(1)
+    store = server.store
+    assert isinstance(store, Witness)
+    store.fails_append = True
+    client.create(b"/b")
+    server.run(100)
+    assert len(server.fatal) == 1
+    assert client.replies == []
+
+
+def test_slow_syncs_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    """FileTxnLog.commit, fsync.warningthresholdms: 1000."""
+    server = serve()
+    client = joined(server)
+    for took_ms in (1000.0, 1500.0, 2.0):
+        server.disk.sync_ms = took_ms
+        client.create(b"/a")
+        server.run()
+    assert "slow fsync of the transaction log ms=1500" in caplog.text
+    stats = server.replica.stats
+    assert stats.fsync_slow == caplog.text.count("slow fsync") == 1
+    # The first one was that of the session.
+    assert (stats.summaries["fsynctime"].count, stats.summaries["fsynctime"].total) == (4, 2502)
+
+
 # Back-pressure
 
 
-def test_who_writes_too_much_is_paused_and_resumed(parts: Parts = REAL) -> None:
+def test_who_writes_too_much_is_paused_and_resumed(parts: Parts) -> None:
     server = serve(parts, SimConfig(disk_ms=(100, 100)), outstanding_limit=20)
     writer, other, reader = (server.client(timeout_ms=40_000) for _ in range(3))
     server.run(300)
-    frames = [request_frame(xid, codes.OP_CREATE, b"\0\0\0\1/") for xid in range(1, 101)]
+    body = b"\0\0\0\1/" + b"\0\0\0\0" + b"\xff\xff\xff\xff"
+    frames = [request_frame(xid, codes.OP_SET_DATA, body) for xid in range(1, 101)]
     for start in range(0, 100, 10):
         writer.link.feed(b"".join(frames[start : start + 10]))
         server.run(1)
@@ -280,6 +312,27 @@ def test_reads_that_wait_behind_a_write_are_limited_too() -> None:
     server.run(300)
     assert [reply.xid for reply in client.replies] == list(range(1, 152))
     assert not client.link.is_paused
+
+
+def test_who_is_paused_is_not_starved_by_many_that_are_not() -> None:
+    """Thirty sessions with one write each keep the number above half of the limit for ever."""
+    server = serve(config=SimConfig(disk_ms=(10, 10)), outstanding_limit=40)
+    writer = server.client(timeout_ms=40_000)
+    crowd = [server.client(timeout_ms=40_000) for _ in range(30)]
+    server.run(100)
+    for _ in range(60):
+        writer.create(b"/a")
+    for number in range(300):
+        # Half of them write while a sync runs, so that there are always some under way when one ends.
+        for client in crowd[number % 2 :: 2]:
+            client.set_data(b"/", b"")
+            client.set_data(b"/", b"")
+        server.run(5)
+    assert len(server.replica.proposals) > 20
+    assert len(writer.replies) == 60
+    writer.create(b"/b")
+    server.run(30)
+    assert len(writer.replies) == 61
 
 
 def test_who_goes_while_paused_is_not_resumed() -> None:
@@ -346,7 +399,7 @@ def test_a_snapshot_is_due_when_the_log_has_grown_too_long() -> None:
     assert snapshots(unlimited) == ["snapshot.0"]
 
 
-def test_a_snapshot_is_written_in_slices_while_writes_go_on(parts: Parts = REAL) -> None:
+def test_a_snapshot_is_written_in_slices_while_writes_go_on(parts: Parts) -> None:
     """It is exactly the tree, and the sessions, of the zxid in its name, whatever is changed meanwhile."""
     server = serve(parts, snap_count=10_000)
     client = joined(server)
@@ -384,7 +437,7 @@ def test_a_snapshot_is_written_in_slices_while_writes_go_on(parts: Parts = REAL)
     assert server.tree.digest_mismatches == 0
 
 
-def test_a_snapshot_alone_gives_tree_digest_and_sessions_back(parts: Parts = REAL) -> None:
+def test_a_snapshot_alone_gives_tree_digest_and_sessions_back(parts: Parts) -> None:
     server = serve(parts, snap_count=10_000)
     clients = [joined(server) for _ in range(3)]
     grow(server, clients[0], 0, SLICE_NODES * 2 + 1)
@@ -423,19 +476,22 @@ def test_a_slow_disk_is_waited_for_without_turning_in_circles() -> None:
     assert steps < 100
 
 
+@pytest.mark.parametrize("look_ms", [0, SLICE_MS])
 @pytest.mark.parametrize("kind", ["create", "write", "sync", "rename", "sync_dir"])
-def test_a_failed_snapshot_is_a_warning(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_snapshot_is_a_warning(kind: str, look_ms: int, caplog: pytest.LogCaptureFixture) -> None:
     """ZOOKEEPER-3082: what the log holds is as durable as before, and the next one may succeed."""
     server = serve(snap_count=10_000)
     client = joined(server)
-    grow(server, client, 0, SLICE_NODES + 50)
+    grow(server, client, 0, SLICE_NODES * 10)
     server.run()
     where = "version-2" if kind == "sync_dir" else "/snapshot."
     fault = server.disk.fail(kind, 1, errno.ENOSPC, where=where)
     with caplog.at_level(logging.WARNING):
         server.replica.snapshot_is_due = True
+        server.clock.look_ms = look_ms
         server.driver.wake()
-        server.run()
+        server.run(1000)
+    server.clock.look_ms = 0
     assert fault.seen >= 1
     assert "snapshot failed" in caplog.text
     assert server.fatal == []

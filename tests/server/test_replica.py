@@ -179,7 +179,7 @@ def test_a_wrong_password_looks_like_an_expired_session(password: bytes | None) 
     assert owner.reply(1).err == errors.OK
 
 
-def test_a_session_that_comes_back_leaves_its_old_connection(parts: Parts = REAL) -> None:
+def test_a_session_that_comes_back_leaves_its_old_connection(parts: Parts) -> None:
     """S4: one home. What still arrives on the old connection is not executed."""
     server = serve(parts)
     old = joined(server)
@@ -279,7 +279,7 @@ def test_session_ids_are_not_given_twice_when_the_clock_goes_back() -> None:
 # Order within a session
 
 
-def test_pipelined_replies_leave_in_the_order_of_the_requests(parts: Parts = REAL) -> None:
+def test_pipelined_replies_leave_in_the_order_of_the_requests(parts: Parts) -> None:
     """W4 and R3: a read sees the writes before it, and not those behind."""
     server = serve(parts)
     client = joined(server)
@@ -345,12 +345,12 @@ def test_errors_of_writes_are_txns_and_do_not_stop_what_follows() -> None:
     server.run()
     expected = [0, errors.NODE_EXISTS, errors.BAD_VERSION, errors.MARSHALLING_ERROR, 0]
     assert [reply.err for reply in client.replies] == expected
-    # The session's createSession was the first txn.
-    assert [reply.zxid for reply in client.replies] == [2, 3, 4, 5, 6]
-    assert server.replica.solo.delivered_zxid == 6
+    # The session's createSession was the first txn; what cannot be read has none, as in Java.
+    assert [reply.zxid for reply in client.replies] == [2, 3, 4, 4, 5]
+    assert server.replica.solo.delivered_zxid == 5
 
 
-def test_a_refused_multi_leaves_nothing_for_those_behind_it(parts: Parts = REAL) -> None:
+def test_a_refused_multi_leaves_nothing_for_those_behind_it(parts: Parts) -> None:
     """W7 in a pipeline: what the failed multi had staged is forgotten before the next request is prepared."""
     server = serve(parts)
     client = joined(server)
@@ -461,7 +461,7 @@ def test_a_long_request_is_not_kept_beyond_the_limit() -> None:
     assert not client.is_open
 
 
-def test_no_request_is_executed_behind_a_close(parts: Parts = REAL) -> None:
+def test_no_request_is_executed_behind_a_close(parts: Parts) -> None:
     server = serve(parts)
     client = joined(server)
     other = joined(server)
@@ -567,6 +567,19 @@ def test_a_refused_identity_is_told_and_the_connection_closed(scheme: str, auth:
     assert server.replica.watches.size() == 0
 
 
+def test_a_client_of_another_ensemble_is_closed_without_a_word() -> None:
+    """EnsembleAuthenticationProvider: it shall look for another server."""
+    server = serve(config=SimConfig(access=AccessConfig(schemes=("ensemble",), ensemble_names=("ours",))))
+    friend, stranger = joined(server), joined(server)
+    friend.send(codes.OP_AUTH, auth_body("ensemble", b"ours"), xid=codes.XID_AUTH)
+    stranger.send(codes.OP_AUTH, auth_body("ensemble", b"theirs"), xid=codes.XID_AUTH)
+    server.run()
+    assert friend.is_open
+    assert friend.replies == [Reply(codes.XID_AUTH, 0, errors.OK, b"")]
+    assert not stranger.is_open
+    assert not stranger.replies
+
+
 def test_a_broken_auth_packet_closes() -> None:
     server = serve()
     client = joined(server)
@@ -586,10 +599,20 @@ def test_a_sasl_token_is_answered_where_sasl_is_off() -> None:
     assert client.reply(2).err == errors.OK
 
 
+@pytest.mark.parametrize("body", [b"", b"\xff\xff\xff\xff"])
+def test_a_missing_sasl_token_closes(body: bytes) -> None:
+    server = serve()
+    client = joined(server)
+    client.send(codes.OP_SASL, body)
+    server.run()
+    assert not client.is_open
+    assert not client.replies
+
+
 # Events
 
 
-def test_an_event_comes_before_the_reply_that_reveals_it(parts: Parts = REAL) -> None:
+def test_an_event_comes_before_the_reply_that_reveals_it(parts: Parts) -> None:
     """E1 and E2: to a reader, and to the writer itself; once each."""
     server = serve(parts)
     writer = joined(server)
@@ -635,7 +658,7 @@ def test_an_event_reaches_a_reader_whose_own_write_waits() -> None:
     assert reader.reply(4).err == errors.NO_NODE
 
 
-def test_persistent_watches_stay_and_one_shots_go(parts: Parts = REAL) -> None:
+def test_persistent_watches_stay_and_one_shots_go(parts: Parts) -> None:
     server = serve(parts)
     client = joined(server)
     client.send(codes.OP_ADD_WATCH, path_and_int(b"/", codes.WATCH_MODE_PERSISTENT_RECURSIVE))
@@ -653,7 +676,7 @@ def test_persistent_watches_stay_and_one_shots_go(parts: Parts = REAL) -> None:
     assert client.link.conn.sent == 1 + 6 + 4
 
 
-def test_events_go_only_to_those_who_may_read(parts: Parts = REAL) -> None:
+def test_events_go_only_to_those_who_may_read(parts: Parts) -> None:
     """E6 (CVE-2024-23944)."""
     server = serve(parts)
     owner = joined(server)
@@ -673,7 +696,7 @@ def test_events_go_only_to_those_who_may_read(parts: Parts = REAL) -> None:
     assert [event.path for event in owner.events] == [b"/secret", b"/secret", b"/open"]
 
 
-def test_the_watches_of_a_connection_go_with_it(parts: Parts = REAL) -> None:
+def test_the_watches_of_a_connection_go_with_it(parts: Parts) -> None:
     """E7: also those of a read that was still waiting when the connection went."""
     server = serve(parts)
     client = joined(server)
@@ -718,7 +741,7 @@ def test_watches_are_set_again_behind_what_was_missed() -> None:
 
 
 @pytest.mark.parametrize("offset_ms", [0, 1, 700, 1999, 2000])
-def test_a_silent_session_expires_after_its_timeout_and_within_a_tick(offset_ms: int, parts: Parts = REAL) -> None:
+def test_a_silent_session_expires_after_its_timeout_and_within_a_tick(offset_ms: int, parts: Parts) -> None:
     """S2 and S3, wherever in a tick its last sign of life falls."""
     server = serve(parts)
     server.run(offset_ms)
@@ -772,7 +795,7 @@ def test_a_shorter_timeout_of_a_session_that_comes_back_counts_at_once() -> None
     assert b"/mine" not in server.tree.nodes
 
 
-def test_the_ephemerals_of_an_expired_session_go_at_one_zxid(parts: Parts = REAL) -> None:
+def test_the_ephemerals_of_an_expired_session_go_at_one_zxid(parts: Parts) -> None:
     """S1: with those that were proposed before the end and delivered with it; the connection goes without a word."""
     server = serve(parts, SimConfig(disk_ms=(300, 300)))
     server.run(1000)
@@ -831,7 +854,7 @@ def test_an_expired_session_that_comes_back_is_told_so() -> None:
         assert not back.is_open
 
 
-def test_thousands_may_expire_at_once_and_the_others_live(parts: Parts = REAL) -> None:
+def test_thousands_may_expire_at_once_and_the_others_live(parts: Parts) -> None:
     """ZOOKEEPER-1049, 1669: whose ping waits in the inbox while time has jumped is alive."""
     server = serve(parts)
     silent = [server.client(timeout_ms=4000) for _ in range(5000)]
@@ -884,6 +907,7 @@ def test_a_moved_session_closes_the_connection_that_asked() -> None:
     assert session is not None
     session.owner = object()
     client.create(b"/b")
+    client.create(b"/c")
     client.get(b"/a", watch=True)
     server.run()
     assert len(client.replies) == 1

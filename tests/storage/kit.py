@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 DIRECTORY = "/data/version-2"
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 GOLDEN_NAMES = ("java-3.8.0-none", "java-3.9.3-gz", "java-3.9.3-none")
 
 

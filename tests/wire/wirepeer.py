@@ -42,7 +42,7 @@ RemoveWatchesRequest GetEphemeralsRequest GetEphemeralsResponse WhoAmIResponse
 QUORUM = ("LearnerInfo", "QuorumPacket", "QuorumAuthPacket")
 PATHS = 3000
 # Data directories written by Java servers that were killed.
-GOLDEN = Path(os.environ.get("COATI_GOLDEN", javapeer.ROOT.parent / "shared" / "golden"))
+GOLDEN = javapeer.ROOT / "tests" / "golden"
 TXNS_OF_A_TYPE = 4
 LOG_HEADER_BYTES = 16
 SEED = 20

@@ -59,17 +59,22 @@ class AclList:
 
 
 class AclCache:
-    """All ACLs in use, one object for equal lists."""
+    """All ACLs in use: `intern` gives one object for equal lists, `table` says which keys committed znodes have.
 
-    __slots__ = ("_by_wire", "_last_key", "open")
+    The two are kept apart, since a list may be staged while its last committed use goes: the next `intern` then makes
+    a second object with a key of its own, and a snapshot has to list both (Java would refuse it otherwise).
+    """
+
+    __slots__ = ("_by_key", "_by_wire", "_last_key", "open")
 
     def __init__(self) -> None:
         self.open = AclList([OPEN_ACL], OPEN_WIRE, OPEN_KEY)
         self._by_wire: dict[bytes, AclList] = {OPEN_WIRE: self.open}
+        self._by_key: dict[int, AclList] = {}
         self._last_key = 0
 
     def __len__(self) -> int:
-        """How many lists are in use, the open one not counted."""
+        """How many lists are known, the open one not counted."""
         return len(self._by_wire) - 1
 
     def intern(self, entries: list[ACL] | None) -> AclList:
@@ -86,8 +91,8 @@ class AclCache:
 
     def retain(self, acl: AclList) -> None:
         """A znode with this ACL has been installed."""
-        if acl.uses == 0:
-            # Staged while it was in use, given up before the commit: it counts again.
+        if acl.uses == 0 and not acl.is_open:
+            self._by_key[acl.key] = acl
             self._by_wire.setdefault(acl.wire, acl)
         acl.uses += 1
 
@@ -98,17 +103,23 @@ class AclCache:
 
     def drop_unused(self, acl: AclList) -> None:
         """A change that brought the list is taken back; should another one in flight have it, `retain` re-enters it."""
-        if acl.uses == 0 and not acl.is_open and self._by_wire.get(acl.wire) is acl:
-            del self._by_wire[acl.wire]
+        if acl.uses == 0 and not acl.is_open:
+            self._by_key.pop(acl.key, None)
+            if self._by_wire.get(acl.wire) is acl:
+                del self._by_wire[acl.wire]
 
-    def purge(self) -> None:
-        """Drops the lists nobody uses: a snapshot may list some (ReferenceCountedACLCache.purgeUnused)."""
+    def settle(self) -> None:
+        """After loading, which only counts: enters what is used and drops what is not, as a snapshot may list some
+        (ReferenceCountedACLCache.purgeUnused)."""
         for acl in list(self._by_wire.values()):
-            self.drop_unused(acl)
+            if acl.uses and not acl.is_open:
+                self._by_key[acl.key] = acl
+            else:
+                self.drop_unused(acl)
 
     def table(self) -> dict[int, list[ACL]]:
-        """The lists by key, the open one left out as in Java's snapshots."""
-        return {acl.key: acl.entries for acl in self._by_wire.values() if not acl.is_open}
+        """The lists of committed znodes by key, the open one left out as in Java's snapshots."""
+        return {acl.key: acl.entries for acl in self._by_key.values()}
 
 
 class AccessConfig:
@@ -195,12 +206,9 @@ class Access:
         """The list to store for the list in a request, or None for InvalidACL (PrepRequestProcessor.fixupACL)."""
         if not entries:
             return None
-        unique: list[ACL] = []
-        for entry in entries:
-            if entry not in unique:
-                unique.append(entry)
         fixed: list[ACL] = []
-        for entry in unique:
+        # Without doubles, in the order they came; by hash, as a list may have thousands.
+        for entry in dict.fromkeys(entries):
             who = entry.id
             if who == WORLD:
                 fixed.append(entry)

@@ -21,7 +21,7 @@ from coati.core.watches import Watcher, Watches
 from coati.core.znode import STAT_BYTES, Znode
 from coati.errors import BadArgumentsError, KeeperError, MarshallingError, NoAuthError, NoNodeError, NoWatcherError
 from coati.wire import codes
-from coati.wire.jute import NULL_LENGTH, Reader, Writer
+from coati.wire.jute import NULL_LENGTH, Reader, Writer, decode_text
 from coati.wire.records import SetWatches, SetWatches2, WhoAmIResponse
 
 # length, then ReplyHeader: xid, zxid, err.
@@ -267,7 +267,10 @@ class Answers:
     # The rest
 
     def _sync(self, r: Reader) -> bytes:
-        path = _as_java(r.path())
+        path = r.buffer()
+        if path is None:
+            return NULL_LENGTH
+        path = _as_java(path)
         return _pack_int(len(path)) + path
 
     def _get_acl(self, conn: Watcher, r: Reader) -> bytes:
@@ -300,19 +303,23 @@ class Answers:
         return pack_reply(HEADER_BYTES + len(body), xid, self._tree.last_zxid, err) + body
 
     def _add_watch(self, conn: Watcher, r: Reader) -> bytes:
-        path = r.path()
+        path = r.buffer()
         mode = r.int32()
         if mode != codes.WATCH_MODE_PERSISTENT and mode != codes.WATCH_MODE_PERSISTENT_RECURSIVE:
             raise MarshallingError(f"watch mode {mode}")
-        self._watches.add_persistent(path, conn, recursive=mode == codes.WATCH_MODE_PERSISTENT_RECURSIVE)
+        if path is not None:
+            # Java takes a watch on a null path, too; nothing ever happens there.
+            self._watches.add_persistent(path, conn, recursive=mode == codes.WATCH_MODE_PERSISTENT_RECURSIVE)
         # An ErrorResponse that says there was none.
         return _pack_int(errors.OK)
 
     def _check_or_remove(self, conn: Watcher, op: int, r: Reader) -> bytes:
-        path = r.path()
+        path = r.buffer()
         watcher_type = r.int32()
         if watcher_type < codes.WATCHER_CHILDREN or watcher_type > codes.WATCHER_PERSISTENT_RECURSIVE:
             raise MarshallingError(f"watcher type {watcher_type}")
+        if path is None:
+            raise NoWatcherError
         if op == codes.OP_CHECK_WATCHES:
             found = self._watches.contains(path, watcher_type, conn)
         else:
@@ -352,7 +359,8 @@ class Answers:
     ) -> None:
         nodes = self._nodes
         for path in data_paths:
-            node = nodes.get(path)
+            # The empty path is Java's other name for the root.
+            node = nodes.get(path or ROOT)
             if node is None:
                 frames.append(event_frame(codes.EVENT_DELETED, _as_java(path), NO_ZXID))
             elif node.mzxid() > zxid:
@@ -360,12 +368,12 @@ class Answers:
             else:
                 self._watches.add_data(path, conn)
         for path in exist_paths:
-            if path in nodes:
+            if (path or ROOT) in nodes:
                 frames.append(event_frame(codes.EVENT_CREATED, path, NO_ZXID))
             else:
                 self._watches.add_data(path, conn)
         for path in child_paths:
-            node = nodes.get(path)
+            node = nodes.get(path or ROOT)
             if node is None:
                 frames.append(event_frame(codes.EVENT_DELETED, _as_java(path), NO_ZXID))
             elif node.pzxid() > zxid:
@@ -408,7 +416,7 @@ def _as_java(path: bytes) -> bytes:
     """
     if path.isascii():
         return path
-    units = path.decode("utf-8", "replace").encode("utf-16-be")
+    units = decode_text(path).encode("utf-16-be")
     text = "".join(chr(units[at] << 8 | units[at + 1]) for at in range(0, len(units), 2))
     return text.encode("utf-8", "surrogatepass")
 

@@ -93,7 +93,7 @@ class Loader:
                 _count_children(node, len(children.paths))
         tree.last_zxid = zxid
         tree.staged_digest = tree.digest
-        tree.acls.purge()
+        tree.acls.settle()
         self._find_quotas()
         return tree
 

@@ -48,7 +48,7 @@ from coati.errors import (
     UnimplementedError,
 )
 from coati.wire import codes
-from coati.wire.jute import Reader, Writer
+from coati.wire.jute import NULL_LENGTH, Reader, Writer
 from coati.wire.paths import parent_of, validate_path
 from coati.wire.records import (
     ACL,
@@ -179,7 +179,10 @@ class Preparer:
         self.breaches: list[QuotaBreach] = []
 
     def prepare(self, request: Request, zxid: int, now_ms: int) -> Proposal:
-        """The proposal for a request, staged in the tree; `now_ms` is wall time and becomes the txn's time."""
+        """The proposal for a request, staged in the tree; `now_ms` is wall time and becomes the txn's time.
+
+        With an empty payload it is none: the request cannot be read, and is answered by that error, in its turn.
+        """
         op = request.op
         try:
             if op == codes.OP_SET_DATA:
@@ -195,7 +198,7 @@ class Preparer:
         except KeeperError as error:
             return self._refuse(request, zxid, now_ms, error.code)
         except MarshallingError:
-            return self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+            return self._refuse_unreadable(request, zxid, now_ms)
         if len(proposal.payload) > self._max_payload_bytes:
             # Once logged it could never be read again (ZOOKEEPER-3496): an ACL `auth` stands for all a client's ids.
             self._tree.discard(proposal.change)
@@ -242,6 +245,17 @@ class Preparer:
         self._sessions.check(request.session_id, request.owner)
 
     # What becomes of a change
+
+    def _refuse_unreadable(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+        """Java gives no zxid to what it cannot read; a multi, and a null path that it stumbles over later, have one."""
+        op = request.op
+        is_null = request.body.startswith(NULL_LENGTH, request.pos, request.end)
+        if is_null and (op == codes.OP_SET_DATA or op == codes.OP_SET_ACL):
+            return self._refuse(request, zxid, now_ms, errors.BAD_ARGUMENTS)
+        if op == codes.OP_MULTI or (is_null and op != codes.OP_RECONFIG):
+            return self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+        change = self._tree.stage_nothing(codes.OP_ERROR, zxid - 1, b"", errors.MARSHALLING_ERROR)
+        return Proposal(zxid - 1, request, b"", change)
 
     def _refuse(self, request: Request, zxid: int, now_ms: int, err: int) -> Proposal:
         change = self._tree.stage_nothing(codes.OP_ERROR, zxid, b"", err)

@@ -16,6 +16,7 @@ from typing import Final
 
 from coati.errors import ConfigError
 from coati.server.configkeys import (
+    CHECKED_KEYS,
     DEFAULT_METRICS_PROVIDER,
     PROPERTIES,
     ZOO_KEYS,
@@ -184,7 +185,7 @@ def read_entries(path: str) -> dict[str, Entry]:
 def build_config(entries: dict[str, Entry], properties: dict[str, Entry]) -> ServerConfig:
     """ServerConfig from keys of zoo.cfg and system properties. Raises ConfigError."""
     config = ServerConfig()
-    known = {key.name: key for key in ZOO_KEYS}
+    known = {key.name: key for key in (*ZOO_KEYS, *CHECKED_KEYS)}
     for name, entry in entries.items():
         if name in known:
             _set_strictly(config, known[name], entry)
@@ -214,7 +215,9 @@ def _is_parser_key(name: str) -> bool:
 
 def _set_strictly(config: ServerConfig, key: Key, entry: Entry) -> None:
     try:
-        setattr(config, key.field, key.read(entry.value))
+        value = key.read(entry.value)
+        if key.field:
+            setattr(config, key.field, value)
     except ValueError as error:
         raise ConfigError(f'{entry.where}: {key.name}: "{shown(entry.value)}" is {error}') from None
 

@@ -126,6 +126,29 @@ ZOO_KEYS: Final = (
     Key("metricsProvider.className", "metrics_provider", strict_text),
 )
 
+# The same for what only ensembles and JVMs use: without a field, yet a value that cannot be read stops the server too.
+CHECKED_KEYS: Final = (
+    *(
+        Key(name, "", strict_bool)
+        for name in (
+            "localSessionsEnabled", "localSessionsUpgradingEnabled", "quorumListenOnAllIPs", "syncEnabled", "sslQuorum",
+            "portUnification", "sslQuorumReloadCertFiles", "multiAddress.enabled",
+            "multiAddress.reachabilityCheckEnabled", "jvm.pause.monitor",
+        )
+    ),
+    *(
+        Key(name, "", strict_int)
+        for name in (
+            "observerMasterPort", "connectToLearnerMasterLimit", "quorum.cnxn.threads.size",
+            "multiAddress.reachabilityCheckTimeoutMs",
+        )
+    ),
+    *(
+        Key(name, "", strict_long)
+        for name in ("jvm.pause.info-threshold.ms", "jvm.pause.warn-threshold.ms", "jvm.pause.sleep.time.ms")
+    ),
+)  # fmt: skip
+
 # System properties. A value that cannot be read leaves the default, as Integer.getInteger does; coati says so.
 PROPERTIES: Final = (
     Key("jute.maxbuffer", "max_buffer_bytes", decoded_int),

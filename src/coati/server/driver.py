@@ -201,12 +201,19 @@ class Driver:
                 conn.link.close()
 
     def _resume_paused(self) -> None:
-        if self._paused and len(self.replica.proposals) <= self.replica.outstanding_limit // 2:
-            for conn in self._paused:
+        """Whose own writes are all answered goes on too, or a crowd of others could hold it up for ever."""
+        if not self._paused:
+            return
+        is_low = len(self.replica.proposals) <= self.replica.outstanding_limit // 2
+        paused, self._paused = self._paused, []
+        for conn in paused:
+            if conn.is_closed:
+                continue
+            if is_low or not conn.outstanding:
                 conn.is_paused = False
-                if not conn.is_closed:
-                    conn.link.resume()
-            self._paused.clear()
+                conn.link.resume()
+            else:
+                self._paused.append(conn)
 
     def _die(self, error: BaseException) -> None:
         """Nothing is sent any more: a reply could promise what the disk has not kept."""

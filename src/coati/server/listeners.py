@@ -332,8 +332,8 @@ class ClientListener:
 
     def _resume_accepting(self) -> None:
         self._retry = None
-        if self._socket is not None:
-            self._loop.add_reader(self._socket, self._accept)
+        assert self._socket is not None, "the timer is cancelled when the socket goes"
+        self._loop.add_reader(self._socket, self._accept)
 
     def _refusal(self, host: str) -> str:
         """Why this client must not come in, or nothing. Source: NIOServerCnxnFactory.doAccept."""
@@ -390,12 +390,11 @@ class ClientListener:
         self._arm_sweeper()
 
     def on_lost(self, protocol: ClientProtocol) -> None:
-        if protocol in self._open:
-            del self._open[protocol]
-            self._sessionless.pop(protocol, None)
-            self._lingering.pop(protocol, None)
-            self._count_out(protocol.conn.address[0])
-            self.driver.closed(protocol.conn)
+        del self._open[protocol]
+        self._sessionless.pop(protocol, None)
+        self._lingering.pop(protocol, None)
+        self._count_out(protocol.conn.address[0])
+        self.driver.closed(protocol.conn)
 
     # Deadlines.
 

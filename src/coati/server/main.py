@@ -71,8 +71,9 @@ HOUR_S: Final = 3600
 # A million znodes are a million objects for the cycle collector to look at, half a second each time, and nothing of
 # ours makes cycles in steady state. So what recovery built is frozen out of its sight, and the rest looked at rarely.
 GC_THRESHOLDS: Final = (100_000, 50, 1000)
-# When the disk's thread has synced it needs the interpreter's lock to say so; the loop, if busy, would keep it for the
-# default of 5 ms, which is longer than the sync of a good disk takes.
+# When the disk's thread has synced it needs the interpreter's lock to say so, and a busy loop would keep it for the
+# default of 5 ms, longer than the sync of a good disk takes. Measured with one write in ten requests, 8 x 16 in flight:
+# 82,000 requests/s and a p99 of 10.3 ms with the default, 168,000 and 1.5 ms with this; less gains nothing more.
 SWITCH_INTERVAL_S: Final = 0.0005
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -15,14 +15,14 @@ from struct import Struct
 from typing import Final
 
 from coati.core.acl import Access
-from coati.core.answer import Answers, notifications, sasl_off_reply, unimplemented_reply, write_reply
+from coati.core.answer import Answers, error_reply, notifications, sasl_off_reply, unimplemented_reply, write_reply
 from coati.core.change import Change
 from coati.core.prepare import Preparer, Proposal, Request
 from coati.core.reap import reapable
 from coati.core.sessions import Session, SessionTable, is_password, negotiate, session_password
 from coati.core.tree import Tree
 from coati.core.watches import Watches
-from coati.errors import OK, SESSION_MOVED, MarshallingError
+from coati.errors import MARSHALLING_ERROR, OK, SESSION_MOVED, MarshallingError
 from coati.seams import Entropy
 from coati.server.pipeline import Conn
 from coati.server.stats import ServerStats
@@ -451,10 +451,7 @@ class Replica:
         conn.received += 1
         kind = _KINDS.get(op, 0)
         if kind == _KIND_READ:
-            if conn.outstanding:
-                conn.defer(data, start, end, self._now_ms)
-            else:
-                self._answer(conn, data, start, end, 0)
+            self._answer_in_turn(conn, data, start, end)
         elif kind == _KIND_WRITE:
             if op == codes.OP_CLOSE_SESSION:
                 # What follows in the same batch comes too late.
@@ -463,15 +460,25 @@ class Replica:
         elif op == codes.OP_AUTH:
             self._authenticate(conn, xid, data, start + HEADER_BYTES, end)
         elif op == codes.OP_SASL:
-            self._emit(conn, sasl_off_reply(xid))
+            self._refuse_sasl(conn, xid, Reader(data, start + HEADER_BYTES, end))
         else:
             self._emit(conn, unimplemented_reply(xid))
             self._say_goodbye(conn)
 
+    def _answer_in_turn(self, conn: Conn, data: bytes, start: int, end: int) -> None:
+        if conn.outstanding:
+            conn.defer(data, start, end, self._now_ms)
+        else:
+            self._answer(conn, data, start, end, 0)
+
     def _answer(self, conn: Conn, data: bytes, start: int, end: int, latency_ms: int) -> None:
         """A request that reads, or that only concerns this server: pings, watches, sync."""
         xid, op = _unpack_head(data, start)
-        self._emit(conn, self.answers.answer(conn, xid, op, data, start + HEADER_BYTES, end))
+        if _KINDS.get(op, 0) == _KIND_WRITE:
+            # It could not be read, so it has no txn, only a reply in its turn.
+            self._emit(conn, error_reply(xid, self.tree.last_zxid, MARSHALLING_ERROR))
+        else:
+            self._emit(conn, self.answers.answer(conn, xid, op, data, start + HEADER_BYTES, end))
         self._on_answered(conn, xid, op, 1, latency_ms)
 
     def _say_goodbye(self, conn: Conn) -> None:
@@ -479,6 +486,17 @@ class Replica:
         conn.is_done = True
         conn.flush_then_close = True
         conn.waiting.clear()
+
+    def _refuse_sasl(self, conn: Conn, xid: int, r: Reader) -> None:
+        """Nothing is configured for SASL: a token is answered by none, its absence by closing, as Java does."""
+        try:
+            token = r.buffer()
+        except MarshallingError:
+            token = None
+        if token is None:
+            self._drop(conn)
+        else:
+            self._emit(conn, sasl_off_reply(xid))
 
     def _authenticate(self, conn: Conn, xid: int, data: bytes, start: int, end: int) -> None:
         """At once, not behind the writes before it: so does ZooKeeperServer.processPacket."""
@@ -507,6 +525,10 @@ class Replica:
         request = Request(conn, session_id, xid, op, data, start, end, auth)
         zxid = self.solo.next_zxid()
         proposal = self.preparer.prepare(request, zxid, self._wall_ms)
+        if not proposal.payload:
+            assert conn is not None, "the server's own requests are readable"
+            self._answer_in_turn(conn, data, start - HEADER_BYTES, end)
+            return
         proposal.created_ms = self._now_ms
         self.solo.propose(zxid, proposal.payload)
         self.proposals.append(proposal)

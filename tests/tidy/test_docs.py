@@ -1,0 +1,69 @@
+"""What the documents point at is there, and what the tests call intended is in the table of divergences."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.interop.lockstep import INTENDED
+from tests.tidy.source import ROOT, texts
+
+LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)\)")
+# Written by `make bench` and by a release, so they may not be there yet.
+MADE_LATER = ("bench/RESULTS.md",)
+
+
+def broken_links(name: str, text: str) -> list[str]:
+    """Links of a document to files that are not there."""
+    found = []
+    for target in LINK.findall(text):
+        path = (ROOT / name).parent / target
+        if "://" not in target and not path.exists() and target not in MADE_LATER:
+            found.append(f"{name}: {target}")
+    return found
+
+
+def rows(text: str) -> set[str]:
+    """`Section: first cell` of every row of the tables of divergences."""
+    found = set()
+    section = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif line.startswith("| "):
+            found.add(f"{section}: {line.split('|')[1].strip()}")
+    return found
+
+
+def make_targets(text: str) -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+
+
+def test_links_lead_somewhere() -> None:
+    documents = [(name, text) for name, text in texts() if name.endswith(".md")]
+    assert len(documents) > 5
+    assert [line for name, text in documents for line in broken_links(name, text)] == []
+
+
+def test_a_link_into_the_blue_is_seen() -> None:
+    assert broken_links("docs/x.md", "[a](nowhere.md) [b](../README.md) [c](https://example.org/x)") == [
+        "docs/x.md: nowhere.md"
+    ]
+
+
+@pytest.mark.parametrize("reference", [known.reference for known in INTENDED])
+def test_what_is_left_out_of_comparisons_is_a_divergence(reference: str) -> None:
+    assert reference in rows((ROOT / "docs" / "divergences.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+def test_commands_in_the_documents_exist(document: str) -> None:
+    targets = make_targets((ROOT / "Makefile").read_text(encoding="utf-8"))
+    text = Path(ROOT, document).read_text(encoding="utf-8")
+    used = set(re.findall(r"^(?: {4}|twice |say \")?make ([a-z-]+)", text, re.MULTILINE)) | set(
+        re.findall(r"`make ([a-z-]+)`", text)
+    )
+    assert used
+    assert used <= targets
