@@ -8,6 +8,8 @@ VENV := .venv
 COMPILED := .venv-compiled
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 60
+# Directories too: their time changes when a file goes.
+SOURCES := $(shell find src -name __pycache__ -prune -o -name '*.egg-info' -prune -o -name '*.py' -print -o -type d -print)
 
 # What the server runs on, and what its developers need besides.
 RUN_EXTRAS := server,cli
@@ -52,20 +54,13 @@ format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.stamp-dev
-	$(BIN)/python tools/bench.py
+bench: $(VENV)/.stamp-dev $(COMPILED)/.stamp-wheel
+	$(BIN)/python tools/bench.py --compiled $(COMPILED)/bin/python
 
-# The sources are copied first: a build inside the checkout would leave extension modules beside the plain ones.
-wheel: $(VENV)/.stamp-dev
-	rm -rf build/compile dist
-	mkdir -p build/compile
-	cp -r src pyproject.toml setup.py README.md LICENSE build/compile/
-	find build/compile -name '*.egg-info' -prune -exec rm -rf {} +
-	cd build/compile && COATI_COMPILE=1 ../../$(BIN)/python -m build --no-isolation --wheel --outdir ../../dist .
+wheel: dist/.stamp
 
 # No editable install here: the tests must meet the wheel. test_build.py checks that the compiled modules are loaded.
-test-compiled: wheel $(COMPILED)/.stamp-dev
-	$(COMPILED)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/coati-*.whl
+test-compiled: $(COMPILED)/.stamp-wheel
 	COATI_REQUIRE_COMPILED=1 $(COMPILED)/bin/python -m pytest $(PYTEST_OPTIONS)
 
 fuzz: $(VENV)/.stamp-fuzz
@@ -98,7 +93,17 @@ $(VENV)/.stamp-fuzz: $(VENV)/.stamp-dev
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
-# Everything but coati itself, which comes from the wheel.
-$(COMPILED)/.stamp-dev: pyproject.toml | $(COMPILED)/bin/python wheel
+# The wheel. The sources are copied first: a build inside the checkout would leave extension modules beside the plain ones.
+dist/.stamp: $(SOURCES) pyproject.toml setup.py README.md LICENSE | $(VENV)/.stamp-dev
+	rm -rf build/compile dist
+	mkdir -p build/compile
+	cp -r src pyproject.toml setup.py README.md LICENSE build/compile/
+	find build/compile -name '*.egg-info' -prune -exec rm -rf {} +
+	cd build/compile && COATI_COMPILE=1 ../../$(BIN)/python -m build --no-isolation --wheel --outdir ../../dist .
+	@touch $@
+
+# Twice: the first brings what coati needs, the second replaces a coati of the same version.
+$(COMPILED)/.stamp-wheel: dist/.stamp | $(COMPILED)/bin/python
 	$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/coati-*.whl)[$(DEV_EXTRAS)]"
+	$(COMPILED)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/coati-*.whl
 	@touch $@

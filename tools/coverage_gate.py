@@ -15,13 +15,19 @@ from pathlib import Path
 from typing import Final
 
 PREFIX: Final = "src/coati/"
-# A room, or one module of a room, and the percentage it must reach. The longest matching name decides.
+# A room, or one module of a room, and the percentage it must reach. The longest matching name decides; a room without
+# a line here is measured by itself against the floor of "".
 GATES: Final[dict[str, float]] = {
-    "": 85.0,
-    "wire/": 100.0,
+    "": 95.0,
+    "bench/": 95.0,
+    "cli/": 95.0,
     "core/": 100.0,
-    "zab/": 100.0,
+    "server/": 98.0,
+    "storage/": 99.0,
     "storage/format.py": 100.0,
+    "testing/": 95.0,
+    "wire/": 100.0,
+    "zab/": 100.0,
 }
 MAX_NAMED: Final = 10
 

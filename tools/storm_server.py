@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import errno
 import struct
 import sys
 import time
@@ -110,6 +111,7 @@ class Tally:
     events: int = 0
     points: int = 0
     states: int = 0
+    faults: int = 0
     refused: int = 0
     restarts: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
@@ -121,6 +123,7 @@ class Tally:
         self.events += other.events
         self.points += other.points
         self.states += other.states
+        self.faults += other.faults
         self.refused += other.refused
         self.restarts += other.restarts
         for kind, count in other.kinds.items():
@@ -130,8 +133,8 @@ class Tally:
         calls = ", ".join(f"{kind} {count}" for kind, count in sorted(self.kinds.items()))
         return (
             f"{self.seeds} seeds: {self.txns} txns, {self.replies} replies and {self.events} events compared, "
-            f"{self.restarts} restarts; {self.points} crash points ({calls}), {self.states} states recovered, "
-            f"{self.refused} refused"
+            f"{self.restarts} restarts, {self.faults} of them by a failing disk; {self.points} crash points ({calls}), "
+            f"{self.states} states recovered, {self.refused} refused"
         )
 
 
@@ -144,6 +147,7 @@ class Watcher:
         self.requests = requests
         self.reads: dict[int, tuple[str, bytes, bool]] = {}
         self.checked = 0
+        self.last_xid = 0
         self.zxid = 0
         self.data: dict[bytes, None] = {}
         self.children: dict[bytes, None] = {}
@@ -166,6 +170,7 @@ class Storm:
         self.watchers: list[Watcher] = []
         # By session id, then xid.
         self.requests: dict[int, dict[int, Write]] = {}
+        self.passwords: dict[int, bytes] = {}
         self.config = storm_config(self.dice)
         self.parts = parts or Parts()
         self.parts.store = Recorder
@@ -181,12 +186,37 @@ class Storm:
         self._start()
         for _ in range(steps):
             self._step()
-            if self.failures:
-                raise AssertionError(f"seed {self.seed}: {self.failures[0]}") from self.failures[0]
+            self._raise()
         self.server.run(5000)
-        self._check_run()
+        return self._finish()
+
+    def go_scripted(self) -> Tally:
+        """The same with a script: every kind of write, snapshots while writes go on, a purge, an expiry, a restart."""
+        self._start()
+        self.server.run(20)
+        owner, other, silent = (watcher for watcher in self.watchers[:3])
+        for number in range(3):
+            for watcher, write in script(number, owner, other, silent):
+                watcher.requests[watcher.client.send(*encode_write(write))] = write
+                self.server.run(self.dice.choice((0, 1, 8)))
+            self.server.replica.snapshot_is_due = True
+            self.server.run(40)
+            self.server.driver.purge()
+            self._check_run()
+            self._raise()
+        silent.client.link.drop()
+        self.server.run(5000)
+        return self._finish()
+
+    def _raise(self) -> None:
+        if self.failures:
+            raise AssertionError(f"seed {self.seed}: {self.failures[0]}") from self.failures[0]
+
+    def _finish(self) -> Tally:
         self.server.disk.on_call = None
         self.server.stop()
+        self._check_run()
+        self._raise()
         self._compare(self.server, self.model.zxid, self.model.zxid, "stopped")
         return self.tally
 
@@ -239,7 +269,9 @@ class Storm:
             self.watchers.append(Watcher(back, watcher.requests))
 
     def _restart(self) -> None:
-        """A real crash, in the middle of the run; it goes on from what was left."""
+        """A real crash, in the middle of the run, or a disk that fails before it; it goes on from what was left."""
+        if self.dice.random() < 0.4 and self.watchers:
+            self._break_disk()
         self._check_run()
         self._end_watchers(self.watchers)
         self.tally.restarts += 1
@@ -257,6 +289,15 @@ class Storm:
         self.floor = max(self.floor, zxid)
         self.watchers = []
 
+    def _break_disk(self) -> None:
+        """A call for the log fails; whatever is said afterwards must be true all the same."""
+        kind = self.dice.choice(("sync", "write"))
+        self.server.disk.fail(kind, 1, errno.EIO, where="/log.", written_bytes=self.dice.randrange(200))
+        self.tally.faults += 1
+        for _ in range(20):
+            self._ask(self.dice.choice(self.watchers))
+            self.server.run(self.dice.choice((0, 3)))
+
     # What clients ask.
 
     def _ask(self, watcher: Watcher) -> None:
@@ -264,7 +305,7 @@ class Storm:
         if not client.is_open or client.connected is None or not client.session_id:
             return
         if dice.random() < 0.35:
-            kind, path, watch = dice.choice(("get", "exists", "children")), self._path(), dice.random() < 0.4
+            kind, path, watch = dice.choice(("get", "exists", "children")), self._path(), dice.random() < 0.7
             ask = {"get": client.get, "exists": client.exists, "children": client.children}[kind]
             watcher.reads[ask(path, watch=watch)] = (kind, path, watch)
             return
@@ -315,6 +356,7 @@ class Storm:
         for watcher in self.watchers:
             if watcher.client.session_id:
                 self.requests.setdefault(watcher.client.session_id, watcher.requests)
+                self.passwords[watcher.client.session_id] = watcher.client.password
         store = self.server.store
         assert isinstance(store, Recorder), "it was made by this storm"
         for payload in store.appended[self.model.zxid - self.base :]:
@@ -370,6 +412,8 @@ class Storm:
                 watcher.due.remove(event)
             else:
                 self.tally.replies += 1
+                assert entry.xid > watcher.last_xid, f"reply {entry.xid} behind {watcher.last_xid} (W4)"
+                watcher.last_xid = entry.xid
                 assert not watcher.due, f"reply {entry.xid} before the events {watcher.due} that it reveals (E1)"
                 self._judge_reply(watcher, entry)
 
@@ -442,7 +486,7 @@ class Storm:
             for _ in range(self.variants):
                 mode = self.crash_dice.choice(MODES)
                 self._crash_copy(mode, f"{mode} before {kind} of {path}")
-        except (AssertionError, StorageCorrupt) as failure:
+        except AssertionError as failure:
             # Not out of here: the disk would take it for an error of its own.
             self.failures.append(failure)
         self._is_checking = False
@@ -457,10 +501,10 @@ class Storm:
             copy.disk.crash(self.crash_dice, mode)
         try:
             self._compare(copy, self.floor, self.model.zxid, what)
-        except StorageCorrupt:
+        except StorageCorrupt as error:
             # Sectors lost in the middle of what was not synced cannot be told from damage; nothing else is refused.
             if mode != "sectors":
-                raise
+                raise AssertionError(f"{what}: {error}") from error
             self.tally.refused += 1
         else:
             self.tally.states += 1
@@ -491,29 +535,43 @@ class Storm:
             server.run(40)
             path = Reader(client.reply(xid).body).path()
             assert path.endswith(b"/s-%010d" % node.creates), f"{what}: {path!r} after {node.creates} creates (W9)"
-        if not state.sessions:
+        known = [session_id for session_id in state.sessions if session_id in self.passwords]
+        if not known:
             return
-        session_id = self.crash_dice.choice(list(state.sessions))
+        session_id = self.crash_dice.choice(known)
         back = SimClient(server.link())
-        # The password is the same on every server; what was told before is not needed.
-        back.open_session(timeout_ms=4000, session_id=session_id, password=password_of(self.watchers, session_id))
+        back.open_session(timeout_ms=4000, session_id=session_id, password=self.passwords[session_id])
         w = Writer()
         w.path(b"/")
         server.run(1)
-        if not back.session_id:
-            assert password_of(self.watchers, session_id) is None, f"{what}: session {session_id:#x} is lost (S6)"
-            return
+        assert back.session_id == session_id, f"{what}: session {session_id:#x} is lost (S6)"
         xid = back.send(codes.OP_GET_EPHEMERALS, w.getvalue())
         server.run(1)
         mine = [path for path, node in state.nodes.items() if node.owner == session_id]
         assert sorted(read_paths(Reader(back.reply(xid).body))) == sorted(mine), f"{what}: other ephemerals"
 
 
-def password_of(watchers: list[Watcher], session_id: int) -> bytes | None:
-    for watcher in watchers:
-        if watcher.client.session_id == session_id:
-            return watcher.client.password
-    return None
+def script(number: int, owner: Watcher, other: Watcher, silent: Watcher) -> Iterator[tuple[Watcher, Write]]:
+    """Who writes what, in the `number`-th round."""
+    top = b"/r%d" % number
+    yield owner, Write("create", top, b"x" * 3000)
+    yield silent, Write("create", top + b"/e", owner="ephemeral")
+    for index in range(12):
+        yield owner, Write("create", top + b"/s-", b"%d" % index, sequential=True)
+        yield other, Write("set", top, b"y" * (index * 300), index if index % 3 else 7)
+    yield other, Write("create", top + b"/e-", owner="ephemeral", sequential=True)
+    yield owner, Write("delete", top + b"/s-%010d" % 3)
+    yield owner, Write("create", top + b"/c", owner="container")
+    yield owner, Write("create", top + b"/c/x")
+    yield owner, Write("delete", top + b"/c/x")
+    yield owner, Write("create", top + b"/t", owner="ttl", number=500)
+    yield owner, Write("acl", top + b"/c", perms=tree_model.ALL - tree_model.CREATE)
+    parts = (Write("check", top), Write("create", top + b"/m-", sequential=True), Write("set", top, b"m"))
+    yield other, Write("multi", parts=parts)
+    yield other, Write("multi", parts=(*parts, Write("delete", top), Write("create", top + b"/never")))
+    yield other, Write("multi")
+    yield owner, Write("delete", top)
+    yield owner, Write("create", top + b"/s-", sequential=True)
 
 
 def names(nodes: Nodes, path: bytes) -> list[bytes]:

@@ -216,7 +216,9 @@ class Run:
             history.entries = history.entries[:keep]
         else:
             history.floor = before
+        self.is_starting = True
         loaded = Loaded(self.store)
+        self.is_starting = False
         assert loaded.entries == history.entries
 
 

@@ -207,8 +207,8 @@ def test_a_failed_disk_is_told_once_and_nothing_is_sent_any_more(kind: str, part
     assert b"/b" not in server.tree.nodes
 
 
-def test_reads_of_the_turn_in_which_an_append_fails_are_not_sent() -> None:
-    server = serve(Parts(store=Witness))
+def test_reads_of_the_turn_in_which_an_append_fails_are_not_sent(parts: Parts) -> None:
+    server = serve(Parts(driver=parts.driver, store=Witness))
     writer, reader = crowd(server)
     store = server.store
     assert isinstance(store, Witness)
@@ -361,10 +361,15 @@ def snapshots(server: SimServer) -> list[str]:
     return [name for name in server.disk.list(LOGS) if name.startswith("snapshot.")]
 
 
-def picture(server: SimServer) -> tuple[dict[bytes, bytes], int, dict[int, int]]:
-    """All znodes with data and Stat, the digest and the sessions."""
+def picture(server: SimServer) -> tuple[dict[bytes, bytes], int, dict[int, int], int]:
+    """All znodes with data and Stat, the digest, the sessions and the zxid."""
     tree = server.tree
-    return {path: node.body for path, node in tree.nodes.items()}, tree.digest, dict(server.replica.sessions.timeouts)
+    return (
+        {path: node.body for path, node in tree.nodes.items()},
+        tree.digest,
+        dict(server.replica.sessions.timeouts),
+        tree.last_zxid,
+    )
 
 
 def test_a_snapshot_is_due_after_half_to_all_of_snap_count_txns() -> None:

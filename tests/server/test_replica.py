@@ -192,6 +192,8 @@ def test_a_session_that_comes_back_leaves_its_old_connection(parts: Parts) -> No
     assert (new.session_id, new.password) == (old.session_id, old.password)
     assert not old.is_open
     assert len(old.replies) == 1
+    # Not even to refuse it: the session and its ephemeral are all there is.
+    assert server.replica.solo.proposed_zxid == 2
     new.exists(b"/late")
     new.set_data(b"/mine", b"x")
     server.run()
@@ -263,9 +265,9 @@ def test_the_version_of_a_handshake_is_not_looked_at() -> None:
     assert len(link.received) == 41
 
 
-def test_session_ids_are_not_given_twice_when_the_clock_goes_back() -> None:
+def test_session_ids_are_not_given_twice_when_the_clock_goes_back(parts: Parts) -> None:
     """S7."""
-    server = serve()
+    server = serve(parts)
     first = [joined(server) for _ in range(3)]
     wall_ms = server.clock.wall_ms()
     server.stop()
@@ -781,9 +783,9 @@ def test_every_request_is_a_sign_of_life(kind: str) -> None:
     assert not client.is_open
 
 
-def test_a_shorter_timeout_of_a_session_that_comes_back_counts_at_once() -> None:
+def test_a_shorter_timeout_of_a_session_that_comes_back_counts_at_once(parts: Parts) -> None:
     """S3: the bucket of the old, longer timeout is left."""
-    server = serve()
+    server = serve(parts)
     client = joined(server, 40_000)
     client.create(b"/mine", flags=EPHEMERAL)
     server.run()
@@ -854,6 +856,7 @@ def test_an_expired_session_that_comes_back_is_told_so() -> None:
         assert not back.is_open
 
 
+@pytest.mark.slow
 def test_thousands_may_expire_at_once_and_the_others_live(parts: Parts) -> None:
     """ZOOKEEPER-1049, 1669: whose ping waits in the inbox while time has jumped is alive."""
     server = serve(parts)

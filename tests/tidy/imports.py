@@ -18,7 +18,7 @@ PURE: Final = frozenset(
         *("struct", "types", "typing", "unicodedata", "zlib"),
     )
 )
-# And outside the pure modules, still nothing that starts a second program, thread or loop behind the driver's back.
+# And nowhere: what runs code out of data, or forks the process behind the loop's back.
 NOWHERE: Final = frozenset(("imp", "pickle", "marshal", "shelve", "telnetlib", "xmlrpc", "multiprocessing"))
 
 

@@ -34,6 +34,7 @@ def report(**files: tuple[int, int, int, int]) -> dict[str, object]:
         ("storage/format.py", "storage/format.py"),
         ("storage/store.py", "storage/"),
         ("server/replica.py", "server/"),
+        ("newroom/main.py", "newroom/"),
         ("errors.py", ""),
     ],
 )
@@ -52,10 +53,12 @@ def test_the_agreed_rooms_must_be_whole() -> None:
         ("wire__jute", (100, 100, 50, 50), True),
         ("wire__jute", (100, 100, 50, 49), False),
         ("wire__jute", (1_000_000, 999_999, 0, 0), False),
-        ("server__main", (80, 70, 20, 15), True),
-        ("server__main", (80, 69, 20, 15), False),
+        ("server__main", (80, 79, 20, 19), True),
+        ("server__main", (80, 78, 20, 19), False),
+        ("newroom__main", (80, 76, 20, 19), True),
+        ("newroom__main", (80, 75, 20, 19), False),
         ("storage__format", (10, 9, 0, 0), False),
-        ("storage__store", (10, 9, 0, 0), True),
+        ("storage__store", (100, 99, 0, 0), True),
     ],
 )
 def test_a_gate_opens_only_for_enough(name: str, counts: tuple[int, int, int, int], passes: bool) -> None:

@@ -194,8 +194,7 @@ class Driver:
         for conn in self.replica.take_dirty():
             out = conn.out
             conn.is_dirty = False
-            if out and not conn.is_closed:
-                conn.link.send(b"".join(out))
+            conn.link.send(b"".join(out))
             out.clear()
             if conn.flush_then_close:
                 conn.link.close()

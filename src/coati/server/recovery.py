@@ -58,8 +58,6 @@ def load(store: Store, config: TreeConfig) -> Loaded:
         tree.digest_target = (recovered.digest.zxid, recovered.digest.digest)
     timeouts = sessions[0]
     replayed = _replay(tree, timeouts, recovered.txns())
-    for warning in recovered.warnings:
-        logger.warning("%s", warning)
     if tree.digest_mismatches:
         logger.error("digest mismatches=%d: the tree is not what its writer had", tree.digest_mismatches)
     has_changed = _bury_ownerless(tree, timeouts)

@@ -332,7 +332,7 @@ class Replica:
                     continue
             if end > size or length < HEADER_BYTES or length > self.config.max_frame_bytes:
                 break
-            self._on_request(conn, data, pos + 4, end)
+            self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
         session = conn.session
         assert session is not None, "requests come after the handshake"
@@ -353,7 +353,8 @@ class Replica:
             if length < HEADER_BYTES:
                 self._drop(conn)
                 break
-            self._on_request(conn, data, pos + 4, end)
+            xid, op = _unpack_head(data, pos + 4)
+            self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
         return pos
 
@@ -445,9 +446,8 @@ class Replica:
 
     # Requests.
 
-    def _on_request(self, conn: Conn, data: bytes, start: int, end: int) -> None:
+    def _on_request(self, conn: Conn, xid: int, op: int, data: bytes, start: int, end: int) -> None:
         """One request `data[start:end]`: a write is proposed, a read answered or kept behind the writes before it."""
-        xid, op = _unpack_head(data, start)
         conn.received += 1
         kind = _KINDS.get(op, 0)
         if kind == _KIND_READ:
@@ -469,17 +469,28 @@ class Replica:
         if conn.outstanding:
             conn.defer(data, start, end, self._now_ms)
         else:
-            self._answer(conn, data, start, end, 0)
+            xid, op = _unpack_head(data, start)
+            self._answer(conn, xid, op, data, start, end)
+            self._on_answered(conn, xid, op, 1, 0)
 
-    def _answer(self, conn: Conn, data: bytes, start: int, end: int, latency_ms: int) -> None:
+    def _answer(self, conn: Conn, xid: int, op: int, data: bytes, start: int, end: int) -> None:
         """A request that reads, or that only concerns this server: pings, watches, sync."""
-        xid, op = _unpack_head(data, start)
         if _KINDS.get(op, 0) == _KIND_WRITE:
             # It could not be read, so it has no txn, only a reply in its turn.
             self._emit(conn, error_reply(xid, self.tree.last_zxid, MARSHALLING_ERROR))
         else:
             self._emit(conn, self.answers.answer(conn, xid, op, data, start + HEADER_BYTES, end))
-        self._on_answered(conn, xid, op, 1, latency_ms)
+
+    def _answer_ready(self, conn: Conn, zxid: int) -> None:
+        """The reads that waited for the txn, counted as one batch: they came together, as a rule."""
+        ready = conn.take_ready(zxid)
+        if not ready:
+            return
+        xid = op = 0
+        for waiting in ready:
+            xid, op = _unpack_head(waiting.data, waiting.start)
+            self._answer(conn, xid, op, waiting.data, waiting.start, waiting.end)
+        self._on_answered(conn, xid, op, len(ready), self._now_ms - ready[0].created_ms)
 
     def _say_goodbye(self, conn: Conn) -> None:
         """What it was sent is the last: it is closed at the end of the turn, its session stays."""
@@ -605,8 +616,7 @@ class Replica:
             self._latency_ms = latency_ms
         self._latency_count += 1
         if conn.waiting:
-            for waiting in conn.take_ready(change.zxid):
-                self._answer(conn, waiting.data, waiting.start, waiting.end, self._now_ms - waiting.created_ms)
+            self._answer_ready(conn, change.zxid)
         if op == codes.OP_CREATE_SESSION:
             conn.is_greeted = True
             self.on_received(conn, conn.take_rest())

@@ -171,6 +171,9 @@ class Store:
         self._log.close()
         self._log = self._new_appender()
         self._must_roll = True
+        # A process that was killed may have left names that are not durable yet.
+        for directory in self._places.all():
+            self._disk.sync_dir(directory)
         if end is not None:
             self._log.resume(end)
             if end.last_zxid == recovered.last_zxid != recovered.snapshot_zxid:

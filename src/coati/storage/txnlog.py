@@ -228,14 +228,33 @@ class LogAppender:
         self.written_bytes = 0
 
     def resume(self, end: LogEnd) -> None:
-        """Appends to a log that was read: cuts off what is torn, and makes that durable before anything follows."""
+        """Appends to a log that was read: cuts off what is torn, and makes the rest durable before anything follows.
+
+        What was read may come from the kernel's memory alone: written by a process that was killed before its sync, or
+        whose sync failed. After a failed one those pages count as clean, and no sync writes them any more; so all of it
+        is written again (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+        """
         file = self._disk.open_append(end.path)
         if end.is_torn:
             file.truncate(end.position)
-            file.sync()
+        self._write_again(file, end)
+        file.sync()
         self._file = file
         self._position = end.position
         self._size = file.size()
+
+    def _write_again(self, file: File, end: LogEnd) -> None:
+        source = self._disk.open_read(end.path)
+        try:
+            position = 0
+            while position < end.position:
+                data = source.read(min(READ_BYTES, end.position - position))
+                if not data:
+                    raise OSError(f"{end.path} became shorter while it was read")
+                file.write_at(position, data)
+                position += len(data)
+        finally:
+            source.close()
 
     def commit(self, segments: list[Segment]) -> None:
         """Writes all segments and makes them durable. Raises OSError."""
