@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import errno
+import logging
 import struct
 import sys
 import time
@@ -54,6 +55,10 @@ from coati.wire.records import (
     SetDataRequest,
 )
 from coati.wire.records import Stat as StatRecord
+
+# As a script it finds what is beside it only.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from tools import tree_model
 from tools.tree_model import Model, Nodes, Outcome, State, Write
 
@@ -671,9 +676,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     started = time.monotonic()
     total = Tally()
-    for tally in storm(options.first_seed, options.seeds, options.steps, options.variants):
-        total.add(tally)
-        print(f"{time.monotonic() - started:6.0f} s  {total}", flush=True)
+    # Each recovery warns of what the crash has torn.
+    logging.disable(logging.WARNING)
+    try:
+        for tally in storm(options.first_seed, options.seeds, options.steps, options.variants):
+            total.add(tally)
+            print(f"{time.monotonic() - started:6.0f} s  {total}", flush=True)
+    finally:
+        logging.disable(logging.NOTSET)
     date = options.date or datetime.datetime.now(datetime.UTC).date().isoformat()
     minutes = (time.monotonic() - started) / 60
     command = f"`python tools/storm_server.py --first-seed {options.first_seed} --seeds {options.seeds}`"

@@ -29,6 +29,7 @@ from coati.testing.server import Parts
 from coati.wire import codes
 from coati.wire.records import Id
 from tests.server import test_driver, test_replica, test_single_server_crash
+from tests.server import test_replica_sessions as test_sessions
 from tools.storm_server import Storm
 
 # What the server does wrong.
@@ -205,18 +206,18 @@ Test = Callable[..., None]
 REPLICA: list[tuple[str, Parts, Test]] = [
     ("reads", Parts(replica=ReadsAtOnce), test_replica.test_pipelined_replies_leave_in_the_order_of_the_requests),
     ("overlay", Parts(load=load_keeping), test_replica.test_a_refused_multi_leaves_nothing_for_those_behind_it),
-    ("home", Parts(replica=ForgetsTheOldHome), test_replica.test_a_session_that_comes_back_leaves_its_old_connection),
+    ("home", Parts(replica=ForgetsTheOldHome), test_sessions.test_a_session_that_comes_back_leaves_its_old_connection),
     ("order", Parts(replica=TellsTooLate), test_replica.test_an_event_comes_before_the_reply_that_reveals_it),
     ("twice", Parts(watches=FiresTwice), test_replica.test_an_event_comes_before_the_reply_that_reveals_it),
     ("READ", Parts(access=SeesEverything), test_replica.test_events_go_only_to_those_who_may_read),
     ("watches", Parts(watches=KeepsWatches), test_replica.test_the_watches_of_a_connection_go_with_it),
     ("waiting", Parts(replica=KeepsWaitingReads), test_replica.test_the_watches_of_a_connection_go_with_it),
     ("end", Parts(replica=WorksAfterTheEnd), test_replica.test_no_request_is_executed_behind_a_close),
-    ("inbox", Parts(driver=ExpiresBeforeItLooks), test_replica.test_thousands_may_expire_at_once_and_the_others_live),
-    ("ghost", Parts(replica=LeavesEphemerals), test_replica.test_the_ephemerals_of_an_expired_session_go_at_one_zxid),
+    ("inbox", Parts(driver=ExpiresBeforeItLooks), test_sessions.test_thousands_may_expire_at_once_and_the_others_live),
+    ("ghost", Parts(replica=LeavesEphemerals), test_sessions.test_the_ephemerals_of_an_expired_session_go_at_one_zxid),
     ("late", Parts(sessions=ExpiresLate),
-     test_replica.test_a_shorter_timeout_of_a_session_that_comes_back_counts_at_once),
-    ("ids", Parts(sessions=GivesIdsTwice), test_replica.test_session_ids_are_not_given_twice_when_the_clock_goes_back),
+     test_sessions.test_a_shorter_timeout_of_a_session_that_comes_back_counts_at_once),
+    ("ids", Parts(sessions=GivesIdsTwice), test_sessions.test_session_ids_are_not_given_twice_when_the_clock_goes_back),
     ("session", Parts(driver=AnswersBeforeSync), test_driver.test_a_session_is_not_told_before_its_sync),
     ("append", Parts(driver=SendsAfterAFailedAppend),
      test_driver.test_reads_of_the_turn_in_which_an_append_fails_are_not_sent),
@@ -251,7 +252,7 @@ def test_going_on_after_a_failed_disk_is_noticed(kind: str) -> None:
 
 @pytest.mark.parametrize("offset_ms", [0, 700, 1999])
 def test_expiry_without_grace_is_noticed(offset_ms: int) -> None:
-    test = test_replica.test_a_silent_session_expires_after_its_timeout_and_within_a_tick
+    test = test_sessions.test_a_silent_session_expires_after_its_timeout_and_within_a_tick
     with pytest.raises(AssertionError):
         test(offset_ms, Parts(sessions=ExpiresEarly))
 
