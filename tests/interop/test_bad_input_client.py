@@ -398,6 +398,13 @@ def test_xids_are_the_clients_own_affair(target: Server) -> None:
         session.close()
 
 
+def refuse_until_closed(session: raw.Session) -> None:
+    while True:
+        late = session.receive()
+        assert isinstance(late, Reply)
+        assert late.err != OK
+
+
 def test_nothing_after_close_session_is_done(target: Server) -> None:
     with peers.session(target) as session:
         session.wire.send(
@@ -411,10 +418,7 @@ def test_nothing_after_close_session_is_done(target: Server) -> None:
         assert (first.xid, first.err) == (1, OK)
         # Java may still say no to what follows before its connection is gone.
         with pytest.raises(raw.Closed):
-            while True:
-                late = session.receive()
-                assert isinstance(late, Reply)
-                assert late.err != OK
+            refuse_until_closed(session)
     with peers.session(target) as witness:
         assert ask(witness, raw.EXISTS, raw.path_watch("/after")) == NO_NODE
         witness.close()
