@@ -351,8 +351,14 @@ def multi(*ops: tuple[int, object]) -> bytes:
 
 def seeds() -> Iterable[bytes]:
     """Scripts that reach every kind of request once."""
-    sync, other = bytes((SYNC,)), CLIENT_BIT
-    digest = Id("digest", "a:b")
+    yield from write_seeds()
+    yield from read_seeds()
+    yield from session_seeds()
+
+
+def write_seeds() -> Iterable[bytes]:
+    """Writes, alone and in a multi, and the two that the server deletes by itself."""
+    sync = bytes((SYNC,))
     creates = [CreateRequest(b"/a", b"x", [OPEN], 0), CreateRequest(b"/a/b-", None, [OPEN], 3)]
     yield b"\x03" + bytes((RAW, 0, len(LOGIN))) + LOGIN + sync
     yield b"\x00" + request(1, creates[0]) + request(15, creates[1]) + sync + request(8, GetDataRequest(b"/a", True))
@@ -377,6 +383,23 @@ def seeds() -> Iterable[bytes]:
         + sync
     )
     yield b"\x00" + request(14, multi((5, SetDataRequest(b"/", b"", 9)), (21, creates[0]))) + sync
+    quota = CreateRequest(b"/zookeeper/quota/a", b"", [OPEN], 0)
+    limits = CreateRequest(b"/zookeeper/quota/a/zookeeper_limits", b"count=1,bytes=1=;byteHardLimit=1", [OPEN], 0)
+    stats = CreateRequest(b"/zookeeper/quota/a/zookeeper_stats", b"count=1,bytes=1", [OPEN], 0)
+    yield (
+        b"\x00"
+        + b"".join(request(1, record) for record in (creates[0], quota, limits, stats))
+        + sync
+        + request(5, SetDataRequest(b"/a", b"long", -1))
+        + sync
+    )
+
+
+def read_seeds() -> Iterable[bytes]:
+    """Reads, identities and watches."""
+    sync = bytes((SYNC,))
+    digest = Id("digest", "a:b")
+    create = CreateRequest(b"/a", b"x", [OPEN], 0)
     yield b"\x00" + request(22, multi((4, GetDataRequest(b"/", False)), (8, GetDataRequest(b"/x", False))))
     yield (
         b"\x00"
@@ -393,11 +416,7 @@ def seeds() -> Iterable[bytes]:
     )
     watches = SetWatches2(0, [b"/a"], [b"/n"], [b"/"], [b"/p"], [b"/r"])
     yield (
-        b"\x00"
-        + request(105, watches)
-        + request(106, AddWatchRequest(b"/", 1))
-        + request(1, creates[0], client=1)
-        + sync
+        b"\x00" + request(105, watches) + request(106, AddWatchRequest(b"/", 1)) + request(1, create, client=1) + sync
     )
     yield (
         b"\x00"
@@ -407,29 +426,24 @@ def seeds() -> Iterable[bytes]:
     )
     yield (
         b"\x00"
-        + request(1, creates[0])
+        + request(1, create)
         + request(103, SyncRequest(b"/"))
         + request(104, SyncRequest(b"/"))
         + request(107)
         + sync
     )
+
+
+def session_seeds() -> Iterable[bytes]:
+    """Sessions that come back, end, and expire."""
+    sync, other = bytes((SYNC,)), CLIENT_BIT
     yield b"\x00" + sync + bytes((RECONNECT, RECONNECT | 16 | other)) + request(11) + sync
-    yield b"\x00" + sync + request(15, creates[0]) + request(-11) + request(11) + sync
+    yield b"\x00" + sync + request(15, CreateRequest(b"/a", b"x", [OPEN], 0)) + request(-11) + request(11) + sync
     yield (
         b"\x00"
         + sync
         + request(15, CreateRequest(b"/e", b"", [OPEN], 1))
         + sync
         + bytes((TICK | 240, TICK | 240))
-        + sync
-    )
-    quota = CreateRequest(b"/zookeeper/quota/a", b"", [OPEN], 0)
-    limits = CreateRequest(b"/zookeeper/quota/a/zookeeper_limits", b"count=1,bytes=1=;byteHardLimit=1", [OPEN], 0)
-    stats = CreateRequest(b"/zookeeper/quota/a/zookeeper_stats", b"count=1,bytes=1", [OPEN], 0)
-    yield (
-        b"\x00"
-        + b"".join(request(1, record) for record in (creates[0], quota, limits, stats))
-        + sync
-        + request(5, SetDataRequest(b"/a", b"long", -1))
         + sync
     )
