@@ -98,6 +98,20 @@ def test_two_objects_for_one_list_do_not_disturb_each_other() -> None:
     assert cache.table() == {second.key: second.entries}
 
 
+def test_snapshot_lists_an_acl_that_was_staged_while_its_last_use_went() -> None:
+    """Java refused the snapshot for the missing key ("Failed to fetch acls"): found by the round trip through 3.8.0."""
+    cache = AclCache()
+    entries = [acl(1, "world", "anyone")]
+    old = cache.intern(entries)
+    cache.retain(old)
+    staged = cache.intern(entries)
+    cache.release(old)
+    later = cache.intern(entries)
+    cache.retain(staged)
+    cache.retain(later)
+    assert {staged.key, later.key} <= set(cache.table())
+
+
 def test_purge_keeps_what_is_used() -> None:
     cache = AclCache()
     used = cache.intern([acl(1, "world", "anyone")])

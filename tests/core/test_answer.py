@@ -460,3 +460,13 @@ def test_plain_replies_to_the_byte() -> None:
     assert error_reply(5, 9, -101).hex() == "00000010" + "00000005" + "0000000000000009" + "ffffff9b"
     assert unimplemented_reply(5).hex() == "00000010" + "00000005" + "ffffffffffffffff" + "fffffffa"
     assert sasl_off_reply(5).hex() == "00000014" + "00000005" + "0000000000000000" + "00000000" + "ffffffff"
+
+
+def test_null_paths_where_java_does_not_mind(core: Core, client: Client) -> None:
+    """Java 3.9.3: sync echoes the null, a watch on it is taken and never fires, and none is found to remove."""
+    null = jint(-1)
+    assert core.read(client, codes.OP_SYNC, null).r.buffer() is None
+    assert core.read(client, codes.OP_ADD_WATCH, null + jint(codes.WATCH_MODE_PERSISTENT)).err == errors.OK
+    assert core.watches.is_empty()
+    for op in (codes.OP_CHECK_WATCHES, codes.OP_REMOVE_WATCHES):
+        assert core.read(client, op, null + jint(codes.WATCHER_ANY)).err == errors.NO_WATCHER
