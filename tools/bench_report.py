@@ -95,7 +95,15 @@ def result_of(row: Row, measured: Measured) -> dict[str, Any]:
 
 def render_markdown(rows: Sequence[Row], results: Mapping[str, Any]) -> str:
     """RESULTS.md of the entries of results.json."""
-    lines = ["# Benchmark", "", f"Measured on {results['date']} with `{results['command']}`.", "", *_about(results), ""]
+    lines = [
+        "# Benchmark",
+        "",
+        f"Last measured on {results['date']} with `{results['command']}`.",
+        "A run with `--only` keeps the other rows as an earlier run left them.",
+        "",
+        *_about(results),
+        "",
+    ]
     lines += [
         f"| work | {NAMES[JAVA]} | {NAMES[PURE]} | against the bar | met | {NAMES[COMPILED]} | against the bar | met |",
         "|---|--:|--:|--:|:-:|--:|--:|:-:|",
