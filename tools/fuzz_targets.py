@@ -29,6 +29,7 @@ from coati.wire.paths import name_of, parent_of, validate_path
 from coati.wire.records import ACL, Id
 from coati.wire.txns import decode_txn, encode_txn
 from tools import fuzz_server, fuzz_words, gen_records
+from tools.storm_storage import encode_znodes
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "tests" / "wire" / "fixtures"
@@ -299,7 +300,7 @@ def snapshot_body() -> bytes:
     acls = {1: [ACL(31, Id("world", "anyone")), ACL(1, Id("ip", "127.0.0.1"))], 7: [ACL(1, Id("digest", "a:b"))]}
     stat = (1, 2, 3, 4, 5, 6, 7, 0, 9)
     znodes = [(b"/", b"", -1, *stat), (b"/zookeeper", None, 1, *stat), (b"/zookeeper/quota", b"xyz", 7, *stat)]
-    return format.encode_snapshot_head({0x100: 4000, 0x200: 40000}, acls) + format.encode_znodes(znodes)
+    return format.encode_snapshot_head({0x100: 4000, 0x200: 40000}, acls) + encode_znodes(znodes)
 
 
 def sealed(body: bytes, *, digest: bool, last_zxid: bool) -> bytes:

@@ -25,7 +25,8 @@ from coati.storage import format
 from coati.storage.store import SnapshotReader, Store, StoreConfig, ZnodeTuple
 from coati.testing.disk import PowerCut, SimDisk
 from coati.wire.codes import OP_CREATE
-from coati.wire.records import ACL, CreateTxn, Id, TxnHeader
+from coati.wire.jute import Writer
+from coati.wire.records import ACL, CreateTxn, Id, StatPersisted, TxnHeader
 from coati.wire.txns import encode_txn
 from coati.wire.zxid import make_zxid
 
@@ -57,6 +58,17 @@ def znode_of(entry: Entry) -> ZnodeTuple:
     """What a snapshot holds of the txn."""
     zxid, data = entry
     return (b"/n%x" % zxid, data, 1, zxid, zxid, 0, 0, 0, 0, 0, 0, zxid)
+
+
+def encode_znodes(znodes: Sequence[ZnodeTuple]) -> bytes:
+    """Znodes as a tree serialises itself; a root, b"/", becomes "" (DataTree.serializeNode, DataNode.serialize)."""
+    w = Writer()
+    for path, data, acl, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid in znodes:
+        w.path(b"" if path == b"/" else path)
+        w.buffer(data)
+        w.int64(acl)
+        StatPersisted(czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid).write(w)
+    return w.getvalue()
 
 
 class History:
@@ -103,7 +115,7 @@ class Loaded:
 
 def write_first_snapshot(store: Store) -> None:
     """What a server does with an empty directory."""
-    store.write_snapshot(0, {}, ACLS, [[ROOT]], 0)
+    store.write_snapshot(0, {}, ACLS, [encode_znodes([ROOT])], 0)
 
 
 class Run:
@@ -180,7 +192,7 @@ class Run:
         writer = self.store.begin_snapshot(zxid, SESSIONS, ACLS)
         znodes = [ROOT, *map(znode_of, entries)]
         for start in range(0, len(znodes), 50):
-            writer.add(znodes[start : start + 50])
+            writer.add(encode_znodes(znodes[start : start + 50]))
             if self.dice.random() < 0.5:
                 self.write(2)
         errors: list[BaseException | None] = []

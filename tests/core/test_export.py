@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
-from coati.core.export import Export, ZnodeTuple
-from coati.core.load import Loader
+from coati.core.export import Export
+from coati.core.load import Loader, ZnodeTuple
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.errors import MarshallingError
-from coati.wire.records import ACL
+from coati.storage import format
+from coati.wire.jute import Writer
+from coati.wire.records import ACL, StatPersisted
 from tests.core.kit import NOBODY, OPEN, READ_ONLY, Core, image
 from tests.core.test_replay import fingerprint
 from tests.core.workload import Workload
@@ -23,6 +27,13 @@ def load(rows: list[ZnodeTuple], acls: dict[int, list[ACL]], zxid: int = 0) -> T
     return loader.finish(zxid)
 
 
+def unpacked(data: bytes) -> list[ZnodeTuple]:
+    """The znodes of a slice."""
+    rows: list[format.BoxedZnode] = []
+    assert format.decode_znodes(data, 0, rows, 1 << 20) == len(data)
+    return cast(list[ZnodeTuple], rows)
+
+
 def row(path: bytes, data: bytes | None = b"", *, key: int = -1, owner: int = 0, cversion: int = 0) -> ZnodeTuple:
     return (path, data, key, 3, 4, 5, 6, 7, cversion, 9, owner, 10)
 
@@ -30,9 +41,9 @@ def row(path: bytes, data: bytes | None = b"", *, key: int = -1, owner: int = 0,
 def test_export_of_a_pristine_tree_loads_as_it_was() -> None:
     tree = pristine(CONFIG)
     export = Export(tree, {7: 4000})
-    rows = export.next_slice(100)
+    rows = unpacked(export.next_slice(100))
     assert export.is_done
-    assert export.next_slice(100) == []
+    assert export.next_slice(100) == b""
     assert (export.zxid, export.digest, export.sessions, export.node_count()) == (0, 1371985504, {7: 4000}, 4)
     assert fingerprint(load(rows, export.acls)) == fingerprint(tree)
 
@@ -48,7 +59,7 @@ def test_export_is_the_tree_of_the_moment_it_began(seed: int) -> None:
     export = Export(core.tree, {})
     rows: list[ZnodeTuple] = []
     while not export.is_done:
-        rows.extend(export.next_slice(workload.random.randrange(1, 9)))
+        rows.extend(unpacked(export.next_slice(workload.random.randrange(1, 9))))
         for request in workload.requests(workload.random.randrange(12)):
             in_flight.append(core.prepare(*request))
         while in_flight and workload.random.random() < 0.8:
@@ -57,6 +68,27 @@ def test_export_is_the_tree_of_the_moment_it_began(seed: int) -> None:
     loaded = load(rows, export.acls, export.zxid)
     assert fingerprint(loaded) == expected
     assert loaded.digest == export.digest
+
+
+def test_znodes_are_written_as_java_does() -> None:
+    """DataTree.serializeNode, in every shape a znode can have; the root by its other name."""
+    rows = [
+        (b"", b"", -1, 0, 0, 0, 0, 0, 296, 0, 0, 513),
+        (b"/null", None, 3, 1, 2, 3, 4, -1, 6, 7, -(1 << 63), 9),
+        (b"/leaf", b"x" * 100, -1, 1 << 40, 2, 3, 4, 5, 0, 7, 0, 9),
+        (b"/leaf-of-somebody", b"x" * 100, 3, 1 << 40, 2, 3, 4, 5, 0, 7, 0x1234567890, 9),
+        (b"/ttl", None, 3, 1, 2, 3, 4, 5, 0, 7, -(1 << 56) | 99, 9),
+        (b"/" + b"p" * 600, b"y" * 70000, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9),
+        (b"/null/child", None, -1, 1, 2, 3, 4, 5, 0, 7, 0, 9),
+        (b"/leaf/child", b"", -1, 1, 2, 3, 4, 5, 0, 7, 0, -1),
+    ]
+    w = Writer()
+    for path, data, key, *stat in rows:
+        w.path(path)
+        w.buffer(data)
+        w.int64(1 if key == 3 else -1)
+        StatPersisted(*stat).write(w)
+    assert Export(load(rows, {3: READ_ONLY}), {}).next_slice(100) == w.getvalue()
 
 
 def test_two_exports_at_once() -> None:
@@ -68,7 +100,7 @@ def test_two_exports_at_once() -> None:
     second, second_image = Export(core.tree, {}), image(core.tree)
     workload.run(50)
     for export, expected in ((second, second_image), (first, first_image)):
-        assert image(load(export.next_slice(10**6), export.acls)) == expected
+        assert image(load(unpacked(export.next_slice(10**6)), export.acls)) == expected
 
 
 def test_acls_are_kept_by_value() -> None:
@@ -79,7 +111,7 @@ def test_acls_are_kept_by_value() -> None:
     export = Export(core.tree, {})
     core.delete(client, b"/a")
     core.create(client, b"/a", acl=READ_ONLY)
-    rows = {r[0]: r for r in export.next_slice(100)}
+    rows = {r[0]: r for r in unpacked(export.next_slice(100))}
     assert export.acls[rows[b"/a"][2]] == NOBODY
     assert load(list(rows.values()), export.acls).nodes[b"/a"].acl.entries == NOBODY
 
@@ -88,7 +120,7 @@ def test_open_acls_are_minus_one() -> None:
     core = Core()
     core.create(core.connect(1), b"/a", acl=OPEN)
     export = Export(core.tree, {})
-    keys = {r[0]: r[2] for r in export.next_slice(100)}
+    keys = {r[0]: r[2] for r in unpacked(export.next_slice(100))}
     assert keys[b"/a"] == -1
     assert -1 not in export.acls
 

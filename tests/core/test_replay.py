@@ -7,8 +7,7 @@ import random
 import pytest
 
 from coati import errors
-from coati.core.export import ZnodeTuple
-from coati.core.load import Loader
+from coati.core.load import Loader, ZnodeTuple
 from coati.core.replay import apply, stage
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.errors import MarshallingError

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from coati import errors
-from coati.core.export import ZnodeTuple
+from coati.core.load import ZnodeTuple
 from coati.core.tree import TreeConfig
 from coati.errors import StorageCorrupt
 from coati.server.recovery import Loaded, load
@@ -28,6 +28,7 @@ from coati.wire.records import (
     TxnHeader,
 )
 from coati.wire.txns import AnyTxn, encode_txn
+from tests.storage.kit import encode_znodes
 
 LOGS = f"{DATA_DIR}/version-2"
 # DigestCalculator over the tree of an empty server: measured with Java.
@@ -58,7 +59,7 @@ def put_snapshot(disk: SimDisk, zxid: int, sessions: dict[int, int], znodes: lis
     store = Store(disk, settings(digest_enabled=False))
     for _ in store.recover(lambda reader: None).txns():
         raise AssertionError("the directory is empty")
-    store.write_snapshot(zxid, sessions, {}, [znodes], None)
+    store.write_snapshot(zxid, sessions, {}, [encode_znodes(znodes)], None)
     store.close()
 
 

@@ -14,7 +14,7 @@ from coati.errors import StorageCorrupt
 from coati.storage.store import Recovered, SnapshotReader, Store, ZnodeTuple
 from coati.testing.disk import SimDisk
 from coati.wire.txns import TxnRecord
-from tools.storm_storage import ACLS, ROOT, config, payload_of, write_first_snapshot, znode_of
+from tools.storm_storage import ACLS, ROOT, config, encode_znodes, payload_of, write_first_snapshot, znode_of
 
 __all__ = [
     "ACLS",
@@ -22,6 +22,7 @@ __all__ = [
     "ROOT",
     "build",
     "config",
+    "encode_znodes",
     "fill",
     "golden",
     "load",

@@ -11,6 +11,7 @@ import pytest
 from coati.storage import format
 from coati.storage.format import BoxedZnode, Damage, ZxidDigest
 from coati.wire.records import ACL, Id
+from tests.storage.kit import encode_znodes
 
 LIMIT = 1 << 20
 # TxnHeader of a createSession, zxid 7, and its timeout.
@@ -274,34 +275,16 @@ ZNODES: list[format.ZnodeTuple] = [
 ]
 
 
-def tail(znode: format.ZnodeTuple) -> bytes:
-    """DataNode's ACL and StatPersisted."""
-    acl, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid = znode[2:]
-    return struct.pack(">q", acl) + struct.pack(
-        ">qqqqiiiqq", czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid
-    )
-
-
-def test_znodes_are_written_as_java_does() -> None:
-    root, null, data, large = ZNODES
-    assert format.encode_znodes(ZNODES) == (
-        struct.pack(">ii", 0, 0) + tail(root)
-        + struct.pack(">i", 5) + b"/null" + struct.pack(">i", -1) + tail(null)
-        + struct.pack(">i", 5) + b"/data" + struct.pack(">i", 100) + b"x" * 100 + tail(data)
-        + struct.pack(">i", 601) + large[0] + struct.pack(">i", 70000) + b"y" * 70000 + tail(large)
-    )  # fmt: skip
-
-
 def test_znodes_are_read_up_to_the_end_mark() -> None:
-    data = format.encode_znodes(ZNODES)
+    data = encode_znodes(ZNODES)
     found: list[BoxedZnode] = []
     assert format.decode_znodes(b"abc" + data + format.END_OF_ZNODES, 3, found, LIMIT) == len(data) + 3
     assert found == ZNODES
 
 
 def test_a_znode_that_is_not_whole_waits_for_more() -> None:
-    start = len(format.encode_znodes(ZNODES[:2]))
-    data = format.encode_znodes(ZNODES[:3])
+    start = len(encode_znodes(ZNODES[:2]))
+    data = encode_znodes(ZNODES[:3])
     for stop in range(start, len(data)):
         found: list[BoxedZnode] = []
         assert format.decode_znodes(data[:stop], 0, found, LIMIT) == start

@@ -17,7 +17,7 @@ from coati.storage.store import Store
 from coati.testing.disk import SimDisk
 from coati.wire import codes
 from coati.wire.txns import decode_txn, encode_txn
-from tests.storage.kit import DIRECTORY, GOLDEN_NAMES, config, golden, load
+from tests.storage.kit import DIRECTORY, GOLDEN_NAMES, config, encode_znodes, golden, load
 
 # All three were written by the same run of the same clients.
 LAST_ZXID = 0x204
@@ -83,7 +83,7 @@ def test_every_snapshot_is_encoded_again_to_the_same_bytes(directory: Path) -> N
         file = SnapshotFile(target, "/again", zxid, compression)
         file.write([format.encode_snapshot_head(reader.sessions, reader.acls)])
         for start in range(0, len(znodes), 7):
-            file.write([format.encode_znodes(znodes[start : start + 7])])
+            file.write([encode_znodes(znodes[start : start + 7])])
         file.finish(reader.digest, reader.last_zxid)
         assert plain(name, target.get(f"/again/{name}")) == plain(name, content)
         assert (reader.last_zxid is None) == ("3.8.0" in directory.name)

@@ -13,7 +13,7 @@ from coati.storage.store import Store, StoreConfig, ZnodeTuple
 from coati.wire.codes import OP_CREATE, OP_CREATE_SESSION
 from coati.wire.records import ACL, CreateSessionTxn, CreateTxn, Id, TxnHeader
 from coati.wire.txns import encode_txn
-from tests.storage.kit import load
+from tests.storage.kit import encode_znodes, load
 from tools.javapeer import JavaServer, four_letter, why_missing
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
@@ -44,7 +44,7 @@ def fill(directory: Path, compression: str) -> None:
     disk = RealDisk(lambda callback: callback())
     store = Store(disk, StoreConfig(str(directory), prealloc_bytes=1 << 16, compression=compression))
     load(store)
-    store.write_snapshot(0, {}, {}, [ZNODES], 1371985504)
+    store.write_snapshot(0, {}, {}, [encode_znodes(ZNODES)], 1371985504)
     header = TxnHeader(SESSION, 0, 1, 1795226845525, OP_CREATE_SESSION)
     store.append(1, encode_txn(header, CreateSessionTxn(40000), None))
     for zxid in range(2, 6):
@@ -52,7 +52,7 @@ def fill(directory: Path, compression: str) -> None:
     store.close()
     load(store)
     znodes = [(b"/n%d" % n, b"%d" % n * 20, 1, 2, 2, 3, 4, 5, 6, 7, 0, 2) for n in range(COUNT)]
-    store.write_snapshot(5, {SESSION: 40000}, ACLS, [ZNODES, znodes], None)
+    store.write_snapshot(5, {SESSION: 40000}, ACLS, [encode_znodes(ZNODES), encode_znodes(znodes)], None)
     for zxid in range(6, 26):
         store.append(zxid, create(zxid, b"/t%d" % zxid))
     store.close()

@@ -19,7 +19,19 @@ from coati.storage.snapshot import READ_BYTES, SnapshotFile, SnapshotReader, che
 from coati.storage.store import Store, ZnodeTuple, ZxidDigest
 from coati.testing.disk import SimDisk
 from coati.wire.records import ACL, Id
-from tests.storage.kit import DIRECTORY, ROOT, config, fill, load, log_of, open_store, snapshot_bytes, write, znode_of
+from tests.storage.kit import (
+    DIRECTORY,
+    ROOT,
+    config,
+    encode_znodes,
+    fill,
+    load,
+    log_of,
+    open_store,
+    snapshot_bytes,
+    write,
+    znode_of,
+)
 
 LIMIT = 1 << 20
 ACLS = {5: [ACL(31, Id("digest", "a:b"))], 9: [ACL(1, Id("world", "anyone")), ACL(2, Id("ip", "::1"))]}
@@ -34,7 +46,7 @@ def encode(znodes: list[ZnodeTuple], compression: str = "", *, slices: int = 2) 
     file = SnapshotFile(disk, "/d", 7, compression)
     file.write([format.encode_snapshot_head(SESSIONS, ACLS)])
     for start in range(0, len(znodes), slices):
-        file.write([format.encode_znodes(znodes[start : start + slices])])
+        file.write([encode_znodes(znodes[start : start + slices])])
     file.finish(ZxidDigest(7, 2, 77), 8)
     return disk.get(f"/d/{format.snapshot_name(7, compression)}")
 
@@ -282,7 +294,7 @@ def test_a_bomb_does_not_fill_the_memory() -> None:
 def settled(disk: SimDisk, store: Store, znodes: list[ZnodeTuple], zxid: int) -> BaseException | None:
     writer = store.begin_snapshot(zxid, SESSIONS, ACLS)
     for znode in znodes:
-        writer.add([znode])
+        writer.add(encode_znodes([znode]))
         disk.run_job()
     errors: list[BaseException | None] = []
     writer.finish(4711, errors.append)
@@ -345,7 +357,7 @@ def test_the_trailers_can_be_switched_off(changes: dict[str, object], trailers: 
 def test_without_a_digest_an_empty_one_is_written_as_in_java() -> None:
     disk = SimDisk()
     store = open_store(disk)
-    store.write_snapshot(0, {}, {}, [[ROOT]], None)
+    store.write_snapshot(0, {}, {}, [encode_znodes([ROOT])], None)
     reader, _ = read(disk.get(f"{DIRECTORY}/snapshot.0"))
     assert reader.digest == ZxidDigest(0, 2, 0)
 
@@ -356,7 +368,7 @@ def test_the_writer_says_when_the_disk_cannot_keep_up() -> None:
     writer = store.begin_snapshot(0, {}, {})
     added = 0
     while writer.ready:
-        writer.add([(b"/n%d" % added, bytes(100_000), -1, *range(9))])
+        writer.add(encode_znodes([(b"/n%d" % added, bytes(100_000), -1, *range(9))]))
         added += 1
     assert added < 60
     told: list[bool] = []
@@ -423,7 +435,7 @@ def test_a_failure_is_seen_before_the_end() -> None:
     disk.run()
     assert writer.failed is not None
     assert disk.list(DIRECTORY) == ["coati.lock", "snapshot.0"]
-    writer.add([ROOT])
+    writer.add(encode_znodes([ROOT]))
     errors: list[BaseException | None] = []
     writer.finish(0, errors.append)
     assert errors == []
@@ -448,10 +460,10 @@ def test_a_snapshot_cannot_be_given_more_after_its_end() -> None:
     writer = store.begin_snapshot(0, {}, {})
     with pytest.raises(AssertionError):
         store.begin_snapshot(0, {}, {})
-    writer.add([ROOT])
+    writer.add(encode_znodes([ROOT]))
     writer.finish(0, lambda error: None)
     with pytest.raises(AssertionError):
-        writer.add([ROOT])
+        writer.add(encode_znodes([ROOT]))
     with pytest.raises(AssertionError):
         writer.finish(0, lambda error: None)
 
@@ -462,7 +474,7 @@ def test_the_server_may_end_while_a_snapshot_is_written() -> None:
         store = open_store(disk)
         write(store, disk, [1])
         writer = store.begin_snapshot(1, {}, {})
-        writer.add([ROOT])
+        writer.add(encode_znodes([ROOT]))
         for _ in range(jobs):
             disk.run_job()
         store.append(2, log_of([2])[28:-1])
@@ -481,7 +493,7 @@ def test_the_log_rolls_when_a_snapshot_has_begun() -> None:
     assert store.log_bytes_since_snapshot == 0
     write(store, disk, [4])
     assert "log.4" in disk.list(DIRECTORY)
-    writer.add([ROOT, *map(znode_of, [(1, b""), (2, b""), (3, b"")])])
+    writer.add(encode_znodes([ROOT, *map(znode_of, [(1, b""), (2, b""), (3, b"")])]))
     writer.abort()
     write(store, disk, [5])
     assert [name for name in disk.list(DIRECTORY) if name.startswith("log")] == ["log.1", "log.4"]

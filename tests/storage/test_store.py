@@ -18,6 +18,7 @@ from tests.storage.kit import (
     DIRECTORY,
     ROOT,
     config,
+    encode_znodes,
     fill,
     load,
     log_bytes,
@@ -40,7 +41,7 @@ def append(store: Store, *zxids: int) -> None:
 
 def snapshot(store: Store, disk: SimDisk, zxid: int) -> None:
     writer = store.begin_snapshot(zxid, {}, {1: []})
-    writer.add([ROOT, *(znode_of((n, b"")) for n in range(1, zxid + 1))])
+    writer.add(encode_znodes([ROOT, *(znode_of((n, b"")) for n in range(1, zxid + 1))]))
     errors: list[BaseException | None] = []
     writer.finish(0, errors.append)
     disk.run()
@@ -717,7 +718,7 @@ def test_a_store_on_the_real_disk_with_a_real_loop(tmp_path: Path) -> None:
             assert await future is None
             synced.append(store.synced_zxid)
         writer = store.begin_snapshot(store.synced_zxid, {}, {1: []})
-        writer.add([ROOT, *(znode_of((n, b"")) for n in range(1, 101))])
+        writer.add(encode_znodes([ROOT, *(znode_of((n, b"")) for n in range(1, 101))]))
         future = loop.create_future()
         writer.finish(5, future.set_result)
         assert await future is None

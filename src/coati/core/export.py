@@ -1,20 +1,27 @@
-"""The tree as plain records for a snapshot, a slice at a time, exactly as it was when the export began.
+"""The tree serialised for a snapshot, a slice at a time, exactly as it was when the export began.
 
-Knows how a znode becomes a tuple. Must not know files. Since versions of znodes never change, holding on to those of
-the moment is all it takes: whatever is committed between two slices installs other versions, or none.
+Knows how a znode is written: path, data, number of the ACL, StatPersisted (DataTree.serializeNode). Must not know
+files. Since versions of znodes never change, holding on to those of the moment is all it takes: whatever is committed
+between two slices installs other versions, or none.
 Invariant: a parent comes before its children, as in the tree's own order.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from struct import Struct
+from typing import Final
 
 from coati.core.tree import Tree
-from coati.core.znode import STAT_BYTES, Znode, unpack_stat
+from coati.core.znode import STAT_BYTES, unpack_stat
 from coati.wire.records import ACL
 
-# path, data, key of the ACL, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid.
-ZnodeTuple: TypeAlias = tuple[bytes, bytes | None, int, int, int, int, int, int, int, int, int, int]
+_pack_int: Final = Struct(">i").pack
+_pack_long: Final = Struct(">q").pack
+_pack_persisted: Final = Struct(">qqqqiiiqq").pack
+# Most lengths are small: a table is quicker than packing.
+_LENGTHS: Final[list[bytes]] = [_pack_int(size) for size in range(512)]
+# The root goes by its other name, the empty one.
+_ROOT: Final = _LENGTHS[0]
 
 
 class Export:
@@ -39,18 +46,35 @@ class Export:
         """How many znodes the snapshot has in all."""
         return len(self._paths)
 
-    def next_slice(self, max_nodes: int) -> list[ZnodeTuple]:
-        """The next znodes, at most `max_nodes`; an empty list at the end."""
+    def next_slice(self, max_nodes: int) -> bytes:
+        """The next znodes, at most `max_nodes`; nothing at the end."""
         start = self._next
         stop = min(start + max_nodes, len(self._paths))
-        taken = [_as_tuple(self._paths[index], self._nodes[index]) for index in range(start, stop)]
+        parts: list[bytes] = []
+        acl = None
+        key = b""
+        paths = self._paths
+        nodes = self._nodes
+        for index in range(start, stop):
+            path = paths[index]
+            node = nodes[index]
+            if node.acl is not acl:
+                acl = node.acl
+                key = _pack_long(acl.key)
+            size = len(path)
+            body = node.body
+            if size == 1:
+                parts += (_ROOT, body[:-STAT_BYTES], key)
+            else:
+                parts += (_LENGTHS[size] if size < 512 else _pack_int(size), path, body[:-STAT_BYTES], key)
+            if node.cversion == 0 and node.owner >= 0 and node.children is None:
+                # What clients see of a leaf is what is stored, but for dataLength and numChildren.
+                parts += (body[-68:-16], body[-8:])
+            else:
+                czxid, mzxid, ctime, mtime, version, _, aversion, _, _, _, pzxid = unpack_stat(body, -STAT_BYTES)
+                parts.append(
+                    _pack_persisted(czxid, mzxid, ctime, mtime, version, node.cversion, aversion, node.owner, pzxid)
+                )
         self._next = stop
-        self.is_done = stop == len(self._paths)
-        return taken
-
-
-def _as_tuple(path: bytes, node: Znode) -> ZnodeTuple:
-    czxid, mzxid, ctime, mtime, version, _, aversion, _, _, _, pzxid = unpack_stat(node.body, -STAT_BYTES)
-    data = node.data()
-    key = node.acl.key
-    return path, data, key, czxid, mzxid, ctime, mtime, version, node.cversion, aversion, node.owner, pzxid
+        self.is_done = stop == len(paths)
+        return b"".join(parts)

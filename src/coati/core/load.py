@@ -7,10 +7,10 @@ Source: DataTree.deserialize.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 from zlib import crc32
 
 from coati.core.acl import OPEN_KEY, AclList
-from coati.core.export import ZnodeTuple
 from coati.core.quota import LIMIT_NODE, QUOTA_ROOT
 from coati.core.tree import ROOT, Tree, TreeConfig
 from coati.core.znode import (
@@ -25,6 +25,9 @@ from coati.core.znode import (
 )
 from coati.errors import MarshallingError
 from coati.wire.records import ACL
+
+# path, data, key of the ACL, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid.
+ZnodeTuple: TypeAlias = tuple[bytes, bytes | None, int, int, int, int, int, int, int, int, int, int]
 
 
 class Loader:

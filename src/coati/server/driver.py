@@ -246,12 +246,12 @@ class Driver:
             return
         until_ms = self._clock.monotonic_ms() + SLICE_MS
         while writer.ready:
-            nodes = export.next_slice(SLICE_NODES)
-            if not nodes:
+            data = export.next_slice(SLICE_NODES)
+            if not data:
                 self._writer = None
                 writer.finish(export.digest, self._end_snapshot)
                 return
-            writer.add(nodes)
+            writer.add(data)
             if self._clock.monotonic_ms() >= until_ms:
                 self._post_slice()
                 return

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from coati.core.export import Export, ZnodeTuple
+from coati.core.export import Export
 from coati.core.load import Loader
 from coati.core.replay import apply
 from coati.core.tree import Tree, TreeConfig, pristine
@@ -101,6 +101,6 @@ def _write_snapshot(store: Store, tree: Tree, timeouts: dict[int, int]) -> None:
     store.write_snapshot(export.zxid, export.sessions, export.acls, _slices(export), export.digest)
 
 
-def _slices(export: Export) -> Iterator[list[ZnodeTuple]]:
-    while nodes := export.next_slice(SLICE_NODES):
-        yield nodes
+def _slices(export: Export) -> Iterator[bytes]:
+    while data := export.next_slice(SLICE_NODES):
+        yield data

@@ -97,10 +97,6 @@ _unpack_long = _LONG.unpack_from
 _unpack_entry_head = _ENTRY_HEAD.unpack_from
 _unpack_znode_tail: Final[Callable[[bytes, int], tuple[object, ...]]] = _ZNODE_TAIL.unpack_from
 _pack_int = _INT.pack
-_pack_znode_tail = _ZNODE_TAIL.pack
-# Most lengths are small: a table is quicker than packing.
-_LENGTHS: Final[list[bytes]] = [_pack_int(n) for n in range(512)]
-_NULL_LENGTH: Final = _pack_int(-1)
 
 
 class Damage(ZKError):
@@ -380,27 +376,6 @@ def decode_acl(data: bytes, pos: int, out: dict[int, list[ACL]]) -> int:
         raise Damage(pos, f"ACL {acl_id} is listed twice")
     out[acl_id] = entries
     return r.pos
-
-
-def encode_znodes(znodes: Sequence[ZnodeTuple]) -> bytes:
-    """A slice of the znodes section. A root, b"/", becomes ""."""
-    parts: list[bytes] = []
-    append = parts.append
-    for path, data, acl, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid in znodes:
-        size = len(path)
-        if size == 1:
-            append(_LENGTHS[0])
-        else:
-            append(_LENGTHS[size] if size < 512 else _pack_int(size))
-            append(path)
-        if data is None:
-            append(_NULL_LENGTH)
-        else:
-            size = len(data)
-            append(_LENGTHS[size] if size < 512 else _pack_int(size))
-            append(data)
-        append(_pack_znode_tail(acl, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid))
-    return b"".join(parts)
 
 
 def decode_znodes(data: bytes, pos: int, out: list[BoxedZnode], max_field_bytes: int) -> int:

@@ -485,12 +485,11 @@ class SnapshotWriter:
         """Bytes in the file so far, compressed."""
         return self._file.written_bytes
 
-    def add(self, nodes: Sequence[ZnodeTuple]) -> None:
-        """Encodes the next slice here and hands it to the disk's worker. Parents come before their children."""
+    def add(self, data: bytes) -> None:
+        """Hands the next serialised znodes to the disk's worker. Parents come before their children."""
         assert not self._is_over
         if self.failed is not None:
             return
-        data = format.encode_znodes(nodes)
         self._pending.append(data)
         self._pending_bytes += len(data)
         self._pump()

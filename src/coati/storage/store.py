@@ -381,7 +381,7 @@ class Store:
         zxid: int,
         sessions: Mapping[int, int],
         acls: Mapping[int, Sequence[ACL]],
-        slices: Iterable[Sequence[ZnodeTuple]],
+        slices: Iterable[bytes],
         digest: int | None,
     ) -> None:
         """The same in one blocking call, for start-up. Raises StorageFailed."""
@@ -393,8 +393,8 @@ class Store:
         file = SnapshotFile(self._disk, self._places.snapshots, zxid, self.config.compression)
         try:
             file.write([format.encode_snapshot_head(sessions, acls)])
-            for nodes in slices:
-                file.write([format.encode_znodes(nodes)])
+            for data in slices:
+                file.write([data])
             file.finish(*self._trailers(zxid, digest))
             self._remove_marker()
         except OSError as error:
