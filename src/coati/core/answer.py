@@ -25,15 +25,15 @@ from coati.wire.jute import NULL_LENGTH, Reader, Writer, decode_text
 from coati.wire.records import SetWatches, SetWatches2, WhoAmIResponse
 
 # length, then ReplyHeader: xid, zxid, err.
-pack_reply = Struct(">iiqi").pack
+pack_reply: Final = Struct(">iiqi").pack
 # The same and the length of a string behind it.
-_pack_reply_string = Struct(">iiqii").pack
+_pack_reply_string: Final = Struct(">iiqii").pack
 # length, xid, zxid, err, then WatcherEvent: type, state, and the length of the path.
-_pack_event = Struct(">iiqiiii").pack
+_pack_event: Final = Struct(">iiqiiii").pack
 # MultiHeader: type, done, err.
-_pack_multi_header = Struct(">i?i").pack
-_pack_int = Struct(">i").pack
-_unpack_int = Struct(">i").unpack_from
+_pack_multi_header: Final = Struct(">i?i").pack
+_pack_int: Final = Struct(">i").pack
+_unpack_int: Final = Struct(">i").unpack_from
 
 HEADER_BYTES: Final = 16
 _END_OF_MULTI: Final = _pack_multi_header(-1, True, -1)

@@ -62,16 +62,16 @@ from coati.wire.records import (
 from coati.wire.txns import DIGEST_VERSION
 
 # TxnHeader: clientId, cxid, zxid, time, type.
-_pack_header = Struct(">qiqqi").pack
+_pack_header: Final = Struct(">qiqqi").pack
 # TxnDigest: version, digest; the digest is unsigned in memory, the same bits as Java's long.
-_pack_digest = Struct(">iQ").pack
+_pack_digest: Final = Struct(">iQ").pack
 # The end of a CreateTxn: ephemeral, parentCVersion.
-_pack_create_tail = Struct(">?i").pack
+_pack_create_tail: Final = Struct(">?i").pack
 # The same with the TxnDigest behind it.
-_pack_create_end = Struct(">?iiQ").pack
-_pack_int = Struct(">i").pack
-_pack_long = Struct(">q").pack
-_unpack_int = Struct(">i").unpack_from
+_pack_create_end: Final = Struct(">?iiQ").pack
+_pack_int: Final = Struct(">i").pack
+_pack_long: Final = Struct(">q").pack
+_unpack_int: Final = Struct(">i").unpack_from
 
 # Where version and aversion stand in a body, counted from its end.
 _VERSION_AT: Final = -36

@@ -27,10 +27,10 @@ BLOCK: Final = Struct(">qqqqqiiiq")
 # What a body has beside the data: the length in front, the Stat behind.
 BODY_OVERHEAD: Final = 4 + STAT_BYTES
 
-pack_stat = STAT.pack
+pack_stat: Final = STAT.pack
 # To be called with the offset -STAT_BYTES on a body.
-unpack_stat = STAT.unpack_from
-pack_block = BLOCK.pack
+unpack_stat: Final = STAT.unpack_from
+pack_block: Final = BLOCK.pack
 
 MASK64: Final = (1 << 64) - 1
 INT_MAX: Final = (1 << 31) - 1

@@ -32,13 +32,13 @@ from coati.wire.records import Id
 from coati.zab.solo import Solo
 
 # length, xid, op, length of the path: how every request that begins with a path begins.
-_unpack_path_head = Struct(">iiii").unpack_from
-_unpack_head = Struct(">ii").unpack_from
-_unpack_length = Struct(">i").unpack_from
+_unpack_path_head: Final = Struct(">iiii").unpack_from
+_unpack_head: Final = Struct(">ii").unpack_from
+_unpack_length: Final = Struct(">i").unpack_from
 # length, xid, zxid, err: a frame's length and its ReplyHeader.
-_pack_reply = Struct(">iiqi").pack
+_pack_reply: Final = Struct(">iiqi").pack
 # length, protocolVersion, timeOut, sessionId, length of the password: the ConnectResponse.
-_pack_connected = Struct(">iiiqi").pack
+_pack_connected: Final = Struct(">iiiqi").pack
 
 PATH_HEAD_BYTES: Final = 16
 HEADER_BYTES: Final = 8

@@ -92,11 +92,11 @@ _SEAL: Final = Struct(">qi1s")
 _DIGEST: Final = Struct(">qiq")
 _ZNODE_TAIL: Final = Struct(">qqqqqiiiqq")
 
-_unpack_int = _INT.unpack_from
-_unpack_long = _LONG.unpack_from
-_unpack_entry_head = _ENTRY_HEAD.unpack_from
+_unpack_int: Final = _INT.unpack_from
+_unpack_long: Final = _LONG.unpack_from
+_unpack_entry_head: Final = _ENTRY_HEAD.unpack_from
 _unpack_znode_tail: Final[Callable[[bytes, int], tuple[object, ...]]] = _ZNODE_TAIL.unpack_from
-_pack_int = _INT.pack
+_pack_int: Final = _INT.pack
 
 
 class Damage(ZKError):

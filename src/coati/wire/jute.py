@@ -15,10 +15,10 @@ from coati.wire.codes import MAX_BUFFER_BYTES
 
 _INT: Final = Struct(">i")
 _LONG: Final = Struct(">q")
-_pack_int = _INT.pack
-_pack_long = _LONG.pack
-_unpack_int = _INT.unpack_from
-_unpack_long = _LONG.unpack_from
+_pack_int: Final = _INT.pack
+_pack_long: Final = _LONG.pack
+_unpack_int: Final = _INT.unpack_from
+_unpack_long: Final = _LONG.unpack_from
 
 NULL_LENGTH: Final = b"\xff\xff\xff\xff"
 # A surrogate half written as three bytes, which is no UTF-8, or what there is of one.
