@@ -64,7 +64,7 @@ test-compiled: $(COMPILED)/.stamp-wheel
 	COATI_REQUIRE_COMPILED=1 $(COMPILED)/bin/python -m pytest $(PYTEST_OPTIONS)
 
 fuzz: $(VENV)/.stamp-fuzz
-	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) --jobs $(JOBS)
 
 peers: $(VENV)/.stamp-dev
 	$(BIN)/python tools/javapeer.py fetch

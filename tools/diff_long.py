@@ -4,8 +4,8 @@ Knows only how to start the pair, count and report; sequences, judge and the tab
 interop tests' own (tests/interop/sequences.py, lockstep.py), so a seed printed here replays there and the other way
 round.
 
-    python -m tools.diff_long --sequences 10000 --seed 1
-    python -m tools.diff_long --left 3.9.3 --right 3.9.3      # the judge against itself: must find nothing
+    python tools/diff_long.py --sequences 10000 --seed 1
+    python tools/diff_long.py --left 3.9.3 --right 3.9.3      # the judge against itself: must find nothing
 
 Exit status 1 when something differs. Appends one row to docs/ledger.md unless --no-ledger.
 """
@@ -19,6 +19,9 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+# As a script it finds what is beside it only.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.interop import peers
 from tests.interop.lockstep import Lockstep, hunt
@@ -71,7 +74,7 @@ def main() -> int:
     print("\n\n".join(map(str, found)))
     differing = sum(finding.count for finding in found)
     answers = pair.coverage.total()
-    command = f"python -m tools.diff_long --sequences {options.sequences} --seed {options.seed}"
+    command = f"python tools/diff_long.py --sequences {options.sequences} --seed {options.seed}"
     amount = (
         f"{answers} answers and events of {options.left} and {options.right}, {len(pair.coverage)} operation-code pairs"
     )

@@ -1,4 +1,4 @@
-"""Fuzzes all that reads bytes from outside: `python tools/fuzz.py [--target NAME] [--seconds 60] [--corpus DIR]`.
+"""Fuzzes all that reads bytes from outside: `python tools/fuzz.py [--target NAME] [--seconds 60] [--jobs 2]`.
 
 Knows how to run a target of tools/fuzz_targets.py within limits: no exception may escape it, it may take a second of
 CPU time at most and memory of a few frames. With atheris (`pip install atheris`) the search is led by the coverage of
@@ -23,6 +23,8 @@ import time
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeAlias, cast
@@ -293,6 +295,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", help="one of --list; all of them unless given")
     parser.add_argument("--list", action="store_true", help="name the targets")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time (1)")
     parser.add_argument("--corpus", help="directory of known inputs (tests/fuzz/corpus/TARGET)")
     parser.add_argument("--work", default=str(WORK / "work"), help="where new inputs stay (build/fuzz/work)")
     parser.add_argument("--crashes", default=str(WORK / "crashes"), help="where offenders go (build/fuzz/crashes)")
@@ -320,7 +323,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.replay:
         return replay(targets, options)
     names = [options.target] if options.target else list(targets)
-    failed = [name for name in names if child(options, name) != 0]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        codes = list(pool.map(partial(child, options), names))
+    failed = [name for name, code in zip(names, codes, strict=True) if code != 0]
     if options.keep and not failed:
         for name in names:
             keep(targets[name], corpus_of(options, name), Path(options.work) / name)

@@ -264,6 +264,17 @@ def test_multi_read_by_the_root_s_other_name(core: Core, client: Client) -> None
     assert reply.paths() == [b"zookeeper"]
 
 
+@pytest.mark.parametrize("op", [codes.OP_GET_DATA, codes.OP_GET_CHILDREN])
+def test_null_path_in_a_multi_read_ends_it_where_it_stands(core: Core, client: Client, op: int) -> None:
+    """Java 3.9.3 sends the results that it has by then, under an error in the header."""
+    ops = (get_data(b"/none"), (op, jint(-1) + b"\1"), get_data(b"/"))
+    reply = core.read(client, codes.OP_MULTI_READ, multi_body(*ops))
+    assert reply.err == errors.MARSHALLING_ERROR
+    assert MultiHeader.read(reply.r) == MultiHeader(-1, False, errors.NO_NODE)
+    assert reply.r.int32() == errors.NO_NODE
+    assert reply.r.data[reply.r.pos :] == END
+
+
 def test_writes_in_a_multi_read(core: Core, client: Client) -> None:
     """Java has begun the response when it finds out: an error in the header, and an empty one behind it."""
     reply = core.read(client, codes.OP_MULTI_READ, multi_body(check(b"/")))

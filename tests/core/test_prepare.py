@@ -644,6 +644,28 @@ def test_null_path_is_refused(core: Core, client: Client, op: int) -> None:
         assert core.prepare(client, op, body).change.err == err
 
 
+@pytest.mark.parametrize(
+    ("op", "flags", "ttl", "err"),
+    [
+        (codes.OP_CREATE, 0, None, errors.MARSHALLING_ERROR),
+        (codes.OP_CREATE, 7, None, errors.BAD_ARGUMENTS),
+        (codes.OP_CREATE2, -1, None, errors.BAD_ARGUMENTS),
+        (codes.OP_CREATE2, 5, None, errors.BAD_ARGUMENTS),
+        (codes.OP_CREATE_CONTAINER, 8, None, errors.BAD_ARGUMENTS),
+        (codes.OP_CREATE_TTL, INT_MAX, 60000, errors.BAD_ARGUMENTS),
+        (codes.OP_CREATE_TTL, 5, 60000, errors.MARSHALLING_ERROR),
+        (codes.OP_CREATE_TTL, 0, 60000, errors.BAD_ARGUMENTS),
+        (codes.OP_CREATE_TTL, 0, -1, errors.MARSHALLING_ERROR),
+    ],
+)
+def test_flags_are_looked_at_before_a_null_path(
+    core: Core, client: Client, op: int, flags: int, ttl: int | None, err: int
+) -> None:
+    """Java 3.9.3, pRequest2TxnCreate: the order of its checks, the path being the last."""
+    body = jint(-1) + create_body(b"", flags=flags)[4:] + (b"" if ttl is None else jlong(ttl))
+    assert core.prepare(client, op, body).change.err == err
+
+
 @pytest.mark.parametrize("length", [-2, INT_MIN, INT_MAX, 1 << 24])
 def test_absurd_lengths_are_refused(core: Core, client: Client, length: int) -> None:
     for op in (codes.OP_CREATE, codes.OP_SET_DATA, codes.OP_DELETE):

@@ -2,7 +2,7 @@
 
 The sequences are sequences.py's, what "alike" means is lockstep.py's, with the one table of intended differences. The
 seeds are fixed, so the test is the same every time; COATI_DIFF_SEED and COATI_DIFF_SEQUENCES move and lengthen it,
-and `python -m tools.diff_long` is the long run. A failure shows the seed and the shortest sequence found.
+and `python tools/diff_long.py` is the long run. A failure shows the seed and the shortest sequence found.
 """
 
 from __future__ import annotations

@@ -290,6 +290,10 @@ class Answers:
             err = errors.MARSHALLING_ERROR
             ops = []
         for op in ops:
+            if not op.has_path:
+                # As above: Java stumbles here, and what it has is sent.
+                err = errors.MARSHALLING_ERROR
+                break
             try:
                 node = self._readable(conn, op.path, codes.PERM_READ)
             except KeeperError as error:

@@ -17,7 +17,6 @@ from coati.wire.records import (
     CreateRequest,
     CreateTTLRequest,
     DeleteRequest,
-    GetDataRequest,
     MultiHeader,
     SetDataRequest,
 )
@@ -28,13 +27,14 @@ _READS: Final = (codes.OP_GET_DATA, codes.OP_GET_CHILDREN)
 
 
 class MultiOp:
-    """One operation; the fields its kind does not have are left as they are by default."""
+    """One operation; the fields its kind does not have are left as they are by default. Only a read may lack a path."""
 
-    __slots__ = ("acl", "data", "flags", "op", "path", "ttl", "version")
+    __slots__ = ("acl", "data", "flags", "has_path", "op", "path", "ttl", "version")
 
     def __init__(self, op: int, path: bytes) -> None:
         self.op = op
         self.path = path
+        self.has_path = True
         self.data: bytes | None = None
         self.acl: list[ACL] | None = None
         self.flags = 0
@@ -51,8 +51,7 @@ def read_multi(r: Reader) -> list[MultiOp]:
     header = MultiHeader.read(r)
     while not header.done:
         if header.type in _READS:
-            # A getChildren request has the same fields. The watch flag is read and not heeded: Op.getData has none.
-            op = MultiOp(header.type, GetDataRequest.read(r).path)
+            op = _read_read(header.type, r)
         else:
             op = _read_write(header.type, r)
         if ops and (op.op in _READS) != (ops[0].op in _READS):
@@ -65,6 +64,15 @@ def read_multi(r: Reader) -> list[MultiOp]:
 def are_reads(ops: list[MultiOp]) -> bool:
     """Whether the operations, at least one, are reads."""
     return bool(ops) and ops[0].op in _READS
+
+
+def _read_read(type_: int, r: Reader) -> MultiOp:
+    """A getData or getChildren; the watch flag is read and not heeded, Op.getData has none."""
+    path = r.buffer()
+    r.boolean()
+    op = MultiOp(type_, path or b"")
+    op.has_path = path is not None
+    return op
 
 
 def _read_write(type_: int, r: Reader) -> MultiOp:

@@ -87,6 +87,7 @@ _SEQUENTIAL_FLAGS: Final = (
     codes.FLAG_PERSISTENT_SEQUENTIAL_WITH_TTL,
 )
 _TTL_FLAGS: Final = (codes.FLAG_PERSISTENT_WITH_TTL, codes.FLAG_PERSISTENT_SEQUENTIAL_WITH_TTL)
+_CREATES: Final = (codes.OP_CREATE, codes.OP_CREATE2, codes.OP_CREATE_CONTAINER, codes.OP_CREATE_TTL)
 _EPHEMERAL_FLAGS: Final = (codes.FLAG_EPHEMERAL, codes.FLAG_EPHEMERAL_SEQUENTIAL)
 
 
@@ -252,10 +253,29 @@ class Preparer:
         is_null = request.body.startswith(NULL_LENGTH, request.pos, request.end)
         if is_null and (op == codes.OP_SET_DATA or op == codes.OP_SET_ACL):
             return self._refuse(request, zxid, now_ms, errors.BAD_ARGUMENTS)
+        if is_null and op in _CREATES:
+            return self._refuse(request, zxid, now_ms, self._error_of_nameless_create(request))
         if op == codes.OP_MULTI or (is_null and op != codes.OP_RECONFIG):
             return self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
         change = self._tree.stage_nothing(codes.OP_ERROR, zxid - 1, b"", errors.MARSHALLING_ERROR)
         return Proposal(zxid - 1, request, b"", change)
+
+    def _error_of_nameless_create(self, request: Request) -> int:
+        """Java looks at flags and TTL before it stumbles over the null path (PrepRequestProcessor)."""
+        op = request.op
+        r = Reader(b"\0\0\0\0" + request.body[request.pos + 4 : request.end])
+        try:
+            if op != codes.OP_CREATE_TTL:
+                self._owner_to_store(request, op, b"", CreateRequest.read(r).flags, -1)
+            else:
+                record = CreateTTLRequest.read(r)
+                if record.flags in _TTL_FLAGS or record.ttl >= 0:
+                    self._owner_to_store(request, op, b"", record.flags, record.ttl)
+        except KeeperError as error:
+            return error.code
+        except MarshallingError:
+            pass
+        return errors.MARSHALLING_ERROR
 
     def _refuse(self, request: Request, zxid: int, now_ms: int, err: int) -> Proposal:
         change = self._tree.stage_nothing(codes.OP_ERROR, zxid, b"", err)
