@@ -87,12 +87,6 @@ class Driver:
         self.replica.on_tick()
         self._finish_turn()
 
-    def wake(self) -> None:
-        """Asks for a turn, after something outside a turn has changed the replica's outbox."""
-        if not self._is_posted:
-            self._is_posted = True
-            self._post(self.turn)
-
     @property
     def is_idle(self) -> bool:
         """Nothing is waiting for the disk."""
@@ -197,6 +191,10 @@ class Driver:
             conn.link.send(b"".join(out))
             out.clear()
             if conn.flush_then_close:
+                if conn.refusal:
+                    logger.warning(
+                        "client refused host=%s session=%#x reason=%s", conn.address[0], conn.session_id, conn.refusal
+                    )
                 conn.link.close()
 
     def _resume_paused(self) -> None:

@@ -321,6 +321,7 @@ def replica_config(config: ServerConfig) -> ReplicaConfig:
         container_interval_ms=config.container_check_interval_ms,
         container_max_per_minute=config.container_max_per_minute,
         container_max_never_used_ms=config.container_max_never_used_ms,
+        required_schemes=config.required_schemes,
     )
 
 

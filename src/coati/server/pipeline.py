@@ -55,6 +55,7 @@ class Conn:
         "auth",
         "created_ms",
         "flush_then_close",
+        "is_barred",
         "is_closed",
         "is_dirty",
         "is_done",
@@ -75,6 +76,7 @@ class Conn:
         "out",
         "outstanding",
         "received",
+        "refusal",
         "rest",
         "rest_bytes",
         "sent",
@@ -106,7 +108,11 @@ class Conn:
         self.is_done = False
         # The ConnectResponse is on its way; before it nothing else is read or said.
         self.is_greeted = False
+        # It must authenticate before it may ask for anything else.
+        self.is_barred = False
         self.flush_then_close = False
+        # Why, for the log.
+        self.refusal = ""
         self.outstanding = 0
         self.last_write_zxid = 0
         self.waiting: deque[Waiting] = deque()
