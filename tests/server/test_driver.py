@@ -130,6 +130,18 @@ def test_a_turn_without_anything_new_starts_no_sync() -> None:
     assert server.driver.is_idle
 
 
+def test_bytes_are_counted_as_they_come_and_go() -> None:
+    server = serve()
+    client = joined(server)
+    stats = server.replica.stats
+    before = (stats.received_bytes, stats.sent_bytes)
+    client.ping()
+    client.ping()
+    server.run()
+    assert (stats.received_bytes - before[0], stats.sent_bytes - before[1]) == (2 * 12, 2 * 20)
+    assert stats.response_last_bytes == 16
+
+
 def test_it_is_idle_when_nothing_waits_for_the_disk() -> None:
     server = serve(config=SimConfig(disk_ms=(10, 10)))
     client = server.client()
@@ -455,6 +467,7 @@ def test_a_snapshot_alone_gives_tree_digest_and_sessions_back(parts: Parts) -> N
     server.driver.turn()
     server.run()
     assert server.driver.last_snapshot_zxid == server.tree.last_zxid
+    assert server.replica.stats.summaries["snapshottime"].count == 1
     server.stop()
     for name in [name for name in server.disk.list(LOGS) if name.startswith("log.")]:
         server.disk.remove(f"{LOGS}/{name}")

@@ -276,7 +276,7 @@ def test_mntr_has_java_s_values(view: PlainView) -> None:
             "approximate_data_size", "open_file_descriptor_count", "max_file_descriptor_count",
         )
     }  # fmt: skip
-    stats.count("bytes_received_count", 587)
+    stats.received_bytes = 587
     stats.count("connection_request_count", 3)
     for value in (0,) * 5 + (1,) * 3:
         stats.observe("sync_process_time", 0 if value == 0 else 1)

@@ -115,3 +115,20 @@ def test_reset_leaves_what_java_leaves() -> None:
     assert stats.summaries["fsynctime"].count == 0
     assert (stats.response_last_bytes, stats.response_min_bytes, stats.response_max_bytes) == (-1, -1, -1)
     assert (stats.auth_failed, stats.fsync_slow) == (9, 9)
+
+
+def test_bytes_and_packets_of_each_kind() -> None:
+    """WATCH_BYTES has no length fields; a refused auth packet is a packet like any other."""
+    stats = ServerStats()
+    stats.on_event(36)
+    stats.on_event(33)
+    stats.on_auth(is_ok=True)
+    stats.on_auth(is_ok=False)
+    assert (stats.packets_received, stats.packets_sent, stats.watch_bytes, stats.auth_failed) == (2, 4, 61, 1)
+    stats.on_sent(b"\0\0\0\x10" + bytes(16))
+    stats.on_sent(b"\0\0\0\x20" + bytes(32) + b"\0\0\0\x40" + bytes(64))
+    assert stats.sent_bytes == 20 + 36 + 68
+    assert (stats.response_min_bytes, stats.response_max_bytes, stats.response_last_bytes) == (16, 32, 32)
+    stats.received_bytes = 5
+    stats.reset()
+    assert (stats.received_bytes, stats.sent_bytes, stats.watch_bytes, stats.auth_failed) == (0, 0, 0, 1)

@@ -146,13 +146,17 @@ class Server:
         gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
         tree = loaded.tree
+        took_ms = clock.monotonic_ms() - started_ms
+        stats = ServerStats()
+        stats.observe("dbinittime", took_ms)
+        stats.observe("startup_txns_loaded", loaded.replayed)
         logger.info(
             "recovered zxid=%#x znodes=%d sessions=%d replayed=%d ms=%d",
             tree.last_zxid,
             tree.node_count(),
             len(loaded.timeouts),
             loaded.replayed,
-            clock.monotonic_ms() - started_ms,
+            took_ms,
         )
         # Ids come from the time of day, so that a rebooted machine does not give old ones again; deadlines do not.
         sessions = SessionTable(config.tick_time_ms, STANDALONE_SERVER_ID, clock.wall_ms())
@@ -167,7 +171,7 @@ class Server:
             answers=Answers(tree, watches, access),
             access=access,
             solo=Solo(tree.last_zxid),
-            stats=ServerStats(),
+            stats=stats,
             entropy=random.Random(os.urandom(16)),
             config=replica_config(config),
         )

@@ -134,14 +134,25 @@ class Conn:
         self.latency_min_ms = 0
         self.latency_max_ms = 0
 
-    def on_latency(self, latency_ms: int) -> None:
-        """Counts one delivered write."""
+    def on_answered(self, count: int, xid: int, op: int, zxid: int, now_ms: int, latency_ms: int) -> None:
+        """Counts that many answered reads, of which the last is named."""
+        self.sent += count
+        # Pings and their like are not what somebody who looks wants to know (ServerCnxn.updateStatsForResponse).
+        if xid >= 0:
+            self.last_cxid = xid
+        self.last_op = op
+        self.last_zxid = zxid
+        self.last_response_ms = now_ms
+        self.on_latency(latency_ms, count)
+
+    def on_latency(self, latency_ms: int, count: int = 1) -> None:
+        """Counts requests that were answered so long after they came."""
         if self.latency_count == 0 or latency_ms < self.latency_min_ms:
             self.latency_min_ms = latency_ms
         if latency_ms > self.latency_max_ms:
             self.latency_max_ms = latency_ms
-        self.latency_count += 1
-        self.latency_total_ms += latency_ms
+        self.latency_count += count
+        self.latency_total_ms += latency_ms * count
         self.last_latency_ms = latency_ms
 
     def add_identity(self, identity: Id) -> None:

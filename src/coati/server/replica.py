@@ -367,17 +367,15 @@ class Replica:
     def _refuse_unauthenticated(self, conn: Conn, xid: int) -> None:
         """The end of the connection, unexecuted, even for a ping or closeSession (AuthenticationHelper)."""
         conn.received += 1
+        conn.sent += 1
+        self.stats.on_auth(is_ok=False)
         # No txn was looked at, and Java says so by the zxid.
         self._emit(conn, error_reply(xid, 0, SESSION_CLOSED_REQUIRE_SASL_AUTH))
         self._say_goodbye(conn, "not authenticated by a scheme of enforce.auth.schemes")
 
     def _on_answered(self, conn: Conn, xid: int, op: int, count: int, latency_ms: int) -> None:
         """Statistics of `count` reads; the last one is named."""
-        conn.sent += count
-        conn.last_cxid = xid
-        conn.last_op = op
-        conn.last_zxid = self.tree.last_zxid
-        conn.last_response_ms = self._now_ms
+        conn.on_answered(count, xid, op, self.tree.last_zxid, self._now_ms, latency_ms)
         self.stats.on_reads(count, latency_ms)
 
     def _drop(self, conn: Conn) -> None:
@@ -542,8 +540,9 @@ class Replica:
             self._drop(conn)
             return
         self._emit(conn, _pack_reply(16, xid, 0, result.err))
+        conn.sent += 1
+        self.stats.on_auth(is_ok=result.err == OK)
         if result.err != OK:
-            self.stats.auth_failed += 1
             self._say_goodbye(conn, "authentication failed")
 
     def _propose(
@@ -597,7 +596,7 @@ class Replica:
             for watcher, frame in notifications(self.watches, self.access, triggers, change.zxid):
                 assert isinstance(watcher, Conn), "only connections watch"
                 watcher.sent += 1
-                self.stats.packets_sent += 1
+                self.stats.on_event(len(frame))
                 self._emit(watcher, frame)
 
     def _end_session(self, session_id: int, conn: Conn | None) -> None:

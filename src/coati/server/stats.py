@@ -13,6 +13,7 @@ from typing import Final
 
 # Latencies are whole milliseconds; above this they are kept in steps of it, which bounds the histogram's size.
 EXACT_UP_TO: Final = 1000
+LENGTH_BYTES: Final = 4
 
 
 class Summary:
@@ -92,16 +93,22 @@ class ServerStats:
         "packets_received",
         "packets_sent",
         "read_latency",
+        "received_bytes",
         "response_last_bytes",
         "response_max_bytes",
         "response_min_bytes",
+        "sent_bytes",
         "summaries",
         "update_latency",
+        "watch_bytes",
     )
 
     def __init__(self) -> None:
         self.packets_received = 0
         self.packets_sent = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.watch_bytes = 0
         self.latency = Summary()
         self.read_latency = Summary()
         self.update_latency = Summary()
@@ -131,6 +138,23 @@ class ServerStats:
         self.latency.add(latency_ms, replies)
         self.update_latency.add(latency_ms, replies)
 
+    def on_auth(self, *, is_ok: bool) -> None:
+        """An auth packet has been answered, or a client that should have sent one been refused."""
+        self.packets_received += 1
+        self.packets_sent += 1
+        if not is_ok:
+            self.auth_failed += 1
+
+    def on_event(self, frame_bytes: int) -> None:
+        """An event is on its way to one watcher."""
+        self.packets_sent += 1
+        self.watch_bytes += frame_bytes - LENGTH_BYTES
+
+    def on_sent(self, data: bytes) -> None:
+        """Whole frames leave together; the first tells a size, since looking at each would cost every reply."""
+        self.sent_bytes += len(data)
+        self.on_response_bytes(int.from_bytes(data[:LENGTH_BYTES], "big"))
+
     def on_response_bytes(self, size: int) -> None:
         """A reply of this size, without its length field, has been made."""
         self.response_last_bytes = size
@@ -154,6 +178,9 @@ class ServerStats:
         """The four-letter word `srst`."""
         self.packets_received = 0
         self.packets_sent = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.watch_bytes = 0
         self.latency.reset()
         self.counters.clear()
         for summary in self.summaries.values():
