@@ -151,12 +151,13 @@ class Server:
         stats.observe("dbinittime", took_ms)
         stats.observe("startup_txns_loaded", loaded.replayed)
         logger.info(
-            "recovered zxid=%#x znodes=%d sessions=%d replayed=%d ms=%d",
+            "recovered zxid=%#x znodes=%d sessions=%d replayed=%d ms=%d dir=%s",
             tree.last_zxid,
             tree.node_count(),
             len(loaded.timeouts),
             loaded.replayed,
             took_ms,
+            os.path.abspath(config.data_dir),
         )
         # Ids come from the time of day, so that a rebooted machine does not give old ones again; deadlines do not.
         sessions = SessionTable(config.tick_time_ms, STANDALONE_SERVER_ID, clock.wall_ms())
