@@ -144,6 +144,20 @@ def test_request_in_pieces_is_judged_like_a_whole_one(pair: tuple[Server, Server
     assert java[-1].startswith("ping")
 
 
+def test_request_that_comes_with_the_handshake_is_judged_as_well(pair: tuple[Server, Server]) -> None:
+    def at_once(server: Server) -> list[bytes]:
+        with raw.Wire(server.host, server.port) as wire:
+            wire.send(raw.frame(raw.connect_request(30_000)) + CREATE + LIST)
+            wire.read_frame()
+            frames = [wire.read_frame()]
+            assert wire.read_to_end() == b""
+            return frames
+
+    ours, java = (at_once(server) for server in pair)
+    assert ours == java
+    assert raw.parse(java[0]) == raw.Reply(2, 0, MISSING_AUTH, b"")
+
+
 def test_the_session_outlives_the_refusal_but_its_identities_do_not_outlive_the_connection(
     pair: tuple[Server, Server],
 ) -> None:

@@ -372,6 +372,17 @@ def test_each_connection_of_a_session_has_to_authenticate() -> None:
     assert not back.is_open
 
 
+def test_who_must_authenticate_is_refused_what_came_with_the_handshake() -> None:
+    server = serve(config=REQUIRED)
+    client = server.client()
+    client.create(b"/a")
+    client.get(b"/")
+    server.run()
+    assert client.session_id in server.replica.sessions.sessions
+    assert [(reply.xid, reply.err) for reply in client.replies] == [(1, REFUSED)]
+    assert b"/a" not in server.tree.nodes
+
+
 def test_refused_requests_do_not_keep_a_session_alive() -> None:
     server = serve(config=REQUIRED)
     client = joined(server)
