@@ -19,6 +19,7 @@ from coati.server.fourletter import (
     java_double,
     parse_whitelist,
 )
+from tests.server.kit import frame
 from tests.server.views import PlainView
 
 RECORDED = Path(__file__).parent / "java393"
@@ -267,7 +268,7 @@ def test_mntr_has_java_s_values(view: PlainView) -> None:
     stats = view.stats
     count_recorded(view, 35, 35)
     for size in (89, 16, 84):
-        stats.on_response_bytes(size)
+        stats.on_sent(frame(size))
     recorded = recorded_metrics()
     view.gauge_values = {
         name: int(recorded[f"zk_{name}"])

@@ -122,7 +122,6 @@ class Conn:
         self.last_cxid = -1
         self.last_zxid = 0
         self.last_response_ms = 0
-        self.last_latency_ms = 0
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
@@ -133,6 +132,7 @@ class Conn:
         self.latency_total_ms = 0
         self.latency_min_ms = 0
         self.latency_max_ms = 0
+        self.last_latency_ms = 0
 
     def on_answered(self, count: int, xid: int, op: int, zxid: int, now_ms: int, latency_ms: int) -> None:
         """Counts that many answered reads, of which the last is named."""
@@ -143,7 +143,12 @@ class Conn:
         self.last_op = op
         self.last_zxid = zxid
         self.last_response_ms = now_ms
-        self.on_latency(latency_ms, count)
+        if latency_ms != self.last_latency_ms:
+            self.on_latency(latency_ms, count)
+        else:
+            # It moves neither the smallest nor the largest; zero, where all begin, is one that has been seen, too.
+            self.latency_count += count
+            self.latency_total_ms += latency_ms * count
 
     def on_latency(self, latency_ms: int, count: int = 1) -> None:
         """Counts requests that were answered so long after they came."""
