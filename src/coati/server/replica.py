@@ -142,6 +142,10 @@ class ReplicaConfig:
         self.container_max_never_used_ms = container_max_never_used_ms
         self.required_schemes = required_schemes
 
+    def reaper(self) -> Reaper:
+        """What reaps as configured."""
+        return Reaper(self.container_interval_ms, self.container_max_per_minute, self.container_max_never_used_ms)
+
 
 class Replica:
     """All of one server but its disk and its sockets."""
@@ -177,16 +181,9 @@ class Replica:
         self.conns: dict[Conn, None] = {}
         # Which connection a session is on.
         self.homes: dict[int, Conn] = {}
-        self.snapshot_is_due = False
-        # Bytes in the log, since the last snapshot, that make the next one due.
-        self.snapshot_after_bytes = 0
         self._entropy = entropy
-        self._txns_since_snapshot = 0
-        self._snapshot_after = 0
-        self._draw_snapshot_interval()
-        self._reaper = Reaper(
-            config.container_interval_ms, config.container_max_per_minute, config.container_max_never_used_ms
-        )
+        self.on_snapshot_begun()
+        self._reaper = config.reaper()
         self._latency_ms = 0
         self._latency_count = 0
         self._now_ms = 0
@@ -272,15 +269,14 @@ class Replica:
         self._propose(None, session_id, 0, codes.OP_CLOSE_SESSION, b"", 0, 0)
 
     def on_snapshot_begun(self) -> None:
-        """The driver has begun a snapshot; the next one is due a random time later, so that servers take turns."""
-        self.snapshot_is_due = False
-        self._txns_since_snapshot = 0
-        self._draw_snapshot_interval()
+        """The driver has begun a snapshot; the next one is due a random time later, so that servers take turns.
 
-    def _draw_snapshot_interval(self) -> None:
-        """Between half and all of what is configured (SyncRequestProcessor.shouldSnapshot)."""
+        That is after half to all of what is configured (SyncRequestProcessor.shouldSnapshot).
+        """
         config = self.config
-        self._snapshot_after = _half_or_more(config.snap_count, self._entropy)
+        self.snapshot_is_due = False
+        self._txns_to_snapshot = _half_or_more(config.snap_count, self._entropy)
+        # Bytes in the log, since the last snapshot, that make the next one due.
         self.snapshot_after_bytes = NO_SIZE_LIMIT
         if config.snap_size_limit_bytes > 0:
             self.snapshot_after_bytes = _half_or_more(config.snap_size_limit_bytes, self._entropy)
@@ -405,12 +401,12 @@ class Replica:
             return 0
         try:
             r = Reader(data, 4, end)
-            protocol_version, zxid, timeout_ms, session_id = r.int32(), r.int64(), r.int32(), r.int64()
+            r.int32()  # protocolVersion, which Java never looks at
+            zxid, timeout_ms, session_id = r.int64(), r.int32(), r.int64()
             password = r.buffer()
         except MarshallingError:
             self._drop(conn)
             return 0
-        del protocol_version  # Java reads it and never looks at it.
         # Clients before 3.4 do not send the flag, and do not expect it in the reply.
         conn.speaks_read_only = r.left() > 0
         conn.received += 1
@@ -504,10 +500,7 @@ class Replica:
         self._on_answered(conn, xid, op, len(ready), self._now_ms - ready[0].created_ms)
 
     def _say_goodbye(self, conn: Conn, reason: str) -> None:
-        """What it was sent is the last: it is closed at the end of the turn, its session stays.
-
-        The operator reads the reason, unless it is empty, for what happens every day.
-        """
+        """It is closed behind what it was sent, its session stays; the log has the reason, unless that is empty."""
         conn.is_done = True
         conn.refusal = reason
         conn.flush_then_close = True
@@ -580,8 +573,8 @@ class Replica:
             self._end_session(request.session_id, conn)
         if conn is not None:
             self._reply(conn, proposal)
-        self._txns_since_snapshot += 1
-        if self._txns_since_snapshot >= self._snapshot_after:
+        self._txns_to_snapshot -= 1
+        if self._txns_to_snapshot <= 0:
             self.snapshot_is_due = True
 
     def _count_updates(self) -> None:
