@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,7 @@ def test_hint_says_what_to_try(started: Started, capsys: pytest.CaptureFixture[s
     assert "echo srvr | nc 127.0.0.1 2181" in hint
     assert "zkCli.sh -server 127.0.0.1:2181" in hint
     assert 'KazooClient("127.0.0.1:2181")' in hint
+    assert f"its data stays in {os.getcwd()}/coati-data." in hint
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coati.core.reap import reapable
+from coati.core.reap import Reaper, reapable
 from coati.wire import codes
 from tests.core.kit import OPEN, T0, Client, Core, create_body, jlong
 
@@ -53,3 +53,17 @@ def test_others_never_go() -> None:
     core.create(client, b"/p/x")
     core.delete(client, b"/p/x")
     assert reapable(core.tree, T0 + 10**12, 1) == []
+
+
+def test_rounds_keep_their_distance_and_their_limit() -> None:
+    """The first comes an interval after the start; six a minute are one in ten seconds, never none."""
+    core, client = start()
+    for number in range(3):
+        container(core, client, b"/c%d" % number)
+        core.create(client, b"/c%d/x" % number)
+        core.delete(client, b"/c%d/x" % number)
+    for reaper in (Reaper(10_000, 6, 0), Reaper(10_000, 1, 0)):
+        assert reaper.due(core.tree, 500, T0) == []
+        assert reaper.due(core.tree, 10_499, T0) == []
+        assert reaper.due(core.tree, 10_500, T0) == [b"/c0"]
+        assert reaper.due(core.tree, 20_499, T0) == []

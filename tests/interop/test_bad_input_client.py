@@ -373,12 +373,6 @@ def test_broken_authentication_record_ends_the_connection(target: Server, op: in
             session.receive()
 
 
-def test_enforced_authentication_is_refused_rather_than_ignored() -> None:
-    """A server that let everybody in would be worse than none (docs/divergences.md)."""
-    with pytest.raises(peers.CoatiFailed, match=r"enforce\.auth\.enabled"):
-        peers.running("coati", props={"zookeeper.enforce.auth.enabled": "true"}).__enter__()
-
-
 # --- order ----------------------------------------------------------------------------------------
 
 

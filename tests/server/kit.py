@@ -24,6 +24,11 @@ def joined(server: SimServer, timeout_ms: int = 10_000) -> SimClient:
     return client
 
 
+def frame(size: int) -> bytes:
+    """A frame of so many bytes behind its length."""
+    return size.to_bytes(4, "big") + bytes(size)
+
+
 def xids(client: SimClient) -> list[int]:
     return [reply.xid for reply in client.replies]
 

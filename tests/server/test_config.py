@@ -311,22 +311,66 @@ def test_secrets_are_never_shown(tmp_path: Path, name: str) -> None:
 
 # Security: what cannot be enforced is refused, not ignored.
 
+SASL = "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
+
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (
             "sessionRequireClientSASLAuth=true",
-            "sessionRequireClientSASLAuth: SASL comes later, and no client could authenticate",
+            "sessionRequireClientSASLAuth: SASL comes later, so no client could authenticate",
         ),
         (
-            "enforce.auth.enabled=true\nenforce.auth.schemes=digest",
-            "enforce.auth.enabled: comes later, and without it everybody would be let in",
+            f"sessionRequireClientSASLAuth=true\n{SASL}\nenforce.auth.enabled=true\nenforce.auth.schemes=digest",
+            "sessionRequireClientSASLAuth: SASL comes later, so no client could authenticate",
+        ),
+        ("enforce.auth.enabled=true", "enforce.auth.enabled: enforce.auth.schemes must be set as well"),
+        (
+            "enforce.auth.enabled=true\nenforce.auth.schemes=,digest",
+            'enforce.auth.schemes: authentication scheme "" is not available',
+        ),
+        (
+            "enforce.auth.enabled=true\nenforce.auth.schemes=digest,sasl",
+            'enforce.auth.schemes: authentication scheme "sasl" is not available',
+        ),
+        (
+            "enforce.auth.enabled=true\nenforce.auth.schemes=digest\nDigestAuthenticationProvider.enabled=false",
+            'enforce.auth.schemes: authentication scheme "digest" is not available',
+        ),
+        (
+            f"enforce.auth.enabled=true\nenforce.auth.schemes=sasl\n{SASL}",
+            "enforce.auth.schemes: sasl comes later, so no client could authenticate",
         ),
     ],
 )
 def test_control_that_cannot_be_enforced_is_refused(tmp_path: Path, text: str, message: str) -> None:
     assert refusal(tmp_path, MINIMAL + text) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "schemes", "warning"),
+    [
+        ("enforce.auth.schemes=digest", (), "no client has to authenticate without enforce.auth.enabled"),
+        ("enforce.auth.enabled=true\nenforce.auth.schemes= digest ,", ("digest",), ""),
+        (
+            "enforce.auth.enabled=TRUE\nenforce.auth.schemes=ip,digest",
+            ("ip", "digest"),
+            "with ip every client counts as authenticated",
+        ),
+        (
+            f"enforce.auth.enabled=true\nenforce.auth.schemes=sasl,digest\n{SASL}",
+            ("sasl", "digest"),
+            "sasl comes later; clients must use another of the schemes",
+        ),
+    ],
+)
+def test_required_authentication(tmp_path: Path, text: str, schemes: tuple[str, ...], warning: str) -> None:
+    """AuthenticationHelper.initConfigurations; the warnings are for doors that stand less closed than they look."""
+    config = load(tmp_path, MINIMAL + text)
+    assert config.required_schemes == schemes
+    warnings = [line for line in config.warnings if line.startswith("enforce.auth.schemes: ")]
+    assert warnings == ([f"enforce.auth.schemes: {warning}"] if warning else [])
 
 
 @pytest.mark.parametrize(
@@ -502,7 +546,7 @@ def test_every_field_is_set_by_a_key() -> None:
 CHECKED_ONLY = {
     "secure_client_port", "secure_client_address", "standalone_enabled", "dynamic_config_file", "init_limit",
     "sync_limit", "election_alg", "peer_type", "quorum_sasl", "quorum_learner_sasl", "quorum_server_sasl",
-    "metrics_provider", "enforce_auth", "require_sasl", "warnings",
+    "metrics_provider", "require_sasl", "warnings",
 }  # fmt: skip
 
 
@@ -510,7 +554,11 @@ CHECKED_ONLY = {
 def test_every_field_has_an_effect_somewhere(field: str) -> None:
     """Honoured means that somebody outside of the configuration looks at it."""
     source = Path(config_module.__file__).parent
-    property_of = {"digest_algorithm": "hash_name"}
+    property_of = {
+        "digest_algorithm": "hash_name",
+        "enforce_auth": "required_schemes",
+        "enforce_auth_schemes": "required_schemes",
+    }
     pattern = re.compile(rf"\bconfig\.{property_of.get(field, field)}\b")
     users = [path.name for path in source.glob("*.py") if path.name != "config.py" and pattern.search(path.read_text())]
     assert bool(users) != (field in CHECKED_ONLY - {"warnings"})

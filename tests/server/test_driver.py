@@ -123,11 +123,23 @@ def test_a_turn_without_anything_new_starts_no_sync() -> None:
     calls = Calls(server.disk)
     client.get(b"/")
     server.run()
-    server.driver.wake()
-    server.driver.wake()
+    server.driver.turn()
+    server.driver.turn()
     server.run()
     assert calls.seen == []
     assert server.driver.is_idle
+
+
+def test_bytes_are_counted_as_they_come_and_go() -> None:
+    server = serve()
+    client = joined(server)
+    stats = server.replica.stats
+    before = (stats.received_bytes, stats.sent_bytes)
+    client.ping()
+    client.ping()
+    server.run()
+    assert (stats.received_bytes - before[0], stats.sent_bytes - before[1]) == (2 * 12, 2 * 20)
+    assert stats.response_last_bytes == 16
 
 
 def test_it_is_idle_when_nothing_waits_for_the_disk() -> None:
@@ -416,7 +428,7 @@ def test_a_snapshot_is_written_in_slices_while_writes_go_on(parts: Parts) -> Non
     # After each slice the turn's share of time is over.
     server.clock.look_ms = SLICE_MS
     served_meanwhile = 0
-    server.driver.wake()
+    server.driver.turn()
     for number in range(12):
         client.set_data(b"/n%d" % (number * SLICE_NODES), b"changed")
         client.delete(b"/n%d" % (number * SLICE_NODES + 1))
@@ -452,9 +464,10 @@ def test_a_snapshot_alone_gives_tree_digest_and_sessions_back(parts: Parts) -> N
     server.run()
     before = picture(server)
     server.replica.snapshot_is_due = True
-    server.driver.wake()
+    server.driver.turn()
     server.run()
     assert server.driver.last_snapshot_zxid == server.tree.last_zxid
+    assert server.replica.stats.summaries["snapshottime"].count == 1
     server.stop()
     for name in [name for name in server.disk.list(LOGS) if name.startswith("log.")]:
         server.disk.remove(f"{LOGS}/{name}")
@@ -473,7 +486,7 @@ def test_a_slow_disk_is_waited_for_without_turning_in_circles() -> None:
     server.run(3000)
     assert len(client.replies) == 100
     server.replica.snapshot_is_due = True
-    server.driver.wake()
+    server.driver.turn()
     steps = 0
     while server.driver.last_snapshot_zxid == 0:
         assert server.clock.step(server.clock.now_ms + 1000)
@@ -494,7 +507,7 @@ def test_a_failed_snapshot_is_a_warning(kind: str, look_ms: int, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         server.replica.snapshot_is_due = True
         server.clock.look_ms = look_ms
-        server.driver.wake()
+        server.driver.turn()
         server.run(1000)
     server.clock.look_ms = 0
     assert fault.seen >= 1
@@ -506,7 +519,7 @@ def test_a_failed_snapshot_is_a_warning(kind: str, look_ms: int, caplog: pytest.
     server.run()
     assert client.replies[-1].err == errors.OK
     server.replica.snapshot_is_due = True
-    server.driver.wake()
+    server.driver.turn()
     server.run()
     assert server.driver.last_snapshot_zxid == server.tree.last_zxid
     before = picture(server)

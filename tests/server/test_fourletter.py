@@ -19,6 +19,7 @@ from coati.server.fourletter import (
     java_double,
     parse_whitelist,
 )
+from tests.server.kit import frame
 from tests.server.views import PlainView
 
 RECORDED = Path(__file__).parent / "java393"
@@ -267,7 +268,7 @@ def test_mntr_has_java_s_values(view: PlainView) -> None:
     stats = view.stats
     count_recorded(view, 35, 35)
     for size in (89, 16, 84):
-        stats.on_response_bytes(size)
+        stats.on_sent(frame(size))
     recorded = recorded_metrics()
     view.gauge_values = {
         name: int(recorded[f"zk_{name}"])
@@ -276,7 +277,7 @@ def test_mntr_has_java_s_values(view: PlainView) -> None:
             "approximate_data_size", "open_file_descriptor_count", "max_file_descriptor_count",
         )
     }  # fmt: skip
-    stats.count("bytes_received_count", 587)
+    stats.received_bytes = 587
     stats.count("connection_request_count", 3)
     for value in (0,) * 5 + (1,) * 3:
         stats.observe("sync_process_time", 0 if value == 0 else 1)

@@ -182,7 +182,9 @@ def test_server_serves_and_stops(tmp_path: Path) -> None:
 
     ran = run_here(configure(tmp_path / "data"), scene)
     assert ran.code == FINISHED
-    assert re.search(r" info coati\.server\.main recovered zxid=0x0 znodes=5 sessions=0 replayed=0 ms=\d+\n", ran.log)
+    assert re.search(
+        r" info coati\.server\.main recovered zxid=0x0 znodes=5 sessions=0 replayed=0 ms=\d+ dir=/.+\n", ran.log
+    )
     assert re.search(r" info coati\.server\.main serving address=127\.0\.0\.1:(\d+) port=\1 version=", ran.log)
     assert ran.last_line.endswith(" info coati.server.main stopped")
 

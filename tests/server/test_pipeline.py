@@ -68,6 +68,22 @@ def test_identities_are_added_once_and_never_to_a_list_in_use() -> None:
     assert new.auth == [Id("ip", "10.0.0.1"), Id("digest", "a:b")]
 
 
+def test_answers_are_counted_by_the_batch() -> None:
+    """A special xid does not hide the client's last real request (ServerCnxn.updateStatsForResponse)."""
+    new = conn()
+    new.on_answered(32, 7, 4, 100, 5000, 0)
+    new.on_answered(1, -2, 11, 101, 5001, 0)
+    assert (new.sent, new.last_cxid, new.last_op, new.last_zxid, new.last_response_ms) == (33, 7, 11, 101, 5001)
+    assert (new.latency_count, new.latency_total_ms, new.latency_min_ms, new.latency_max_ms) == (33, 0, 0, 0)
+    new.on_answered(2, 8, 4, 101, 5002, 6)
+    new.on_answered(3, 9, 4, 101, 5003, 6)
+    assert (new.latency_count, new.latency_total_ms, new.latency_min_ms, new.latency_max_ms) == (38, 30, 0, 6)
+    assert new.last_latency_ms == 6
+    new.reset_statistics()
+    new.on_answered(1, 9, 4, 101, 5003, 6)
+    assert (new.latency_count, new.latency_total_ms, new.latency_min_ms, new.latency_max_ms) == (1, 6, 6, 6)
+
+
 def test_latencies_are_summed_up_until_they_are_set_back() -> None:
     new = conn()
     for latency_ms in (5, 2, 9, 4):

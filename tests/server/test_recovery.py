@@ -255,6 +255,6 @@ def test_every_kind_of_txn_comes_back() -> None:
         assert server.loaded.timeouts == {other.session_id: 10_000}
         assert list(server.tree.ephemerals) == [other.session_id]
         server.replica.snapshot_is_due = True
-        server.driver.wake()
+        server.driver.turn()
         server.run()
         assert server.driver.last_snapshot_zxid == server.tree.last_zxid

@@ -325,6 +325,86 @@ def test_a_refused_identity_is_told_and_the_connection_closed(scheme: str, auth:
     assert server.replica.watches.size() == 0
 
 
+REQUIRED = SimConfig(replica=ReplicaConfig(required_schemes=("digest",)))
+REFUSED = errors.SESSION_CLOSED_REQUIRE_SASL_AUTH
+
+
+@pytest.mark.parametrize("op", [codes.OP_GET_DATA, codes.OP_CREATE, codes.OP_PING, codes.OP_CLOSE_SESSION, 55])
+def test_who_must_authenticate_is_refused_everything_else(op: int, caplog: pytest.LogCaptureFixture) -> None:
+    """ZOOKEEPER-3905: nothing is executed first; the session stays."""
+    server = serve(config=REQUIRED)
+    client = joined(server)
+    zxid = server.tree.last_zxid
+    client.send(op, create_body(b"/a") if op == codes.OP_CREATE else path_and_int(b"/", 0)[:-3], xid=7)
+    client.send(codes.OP_AUTH, auth_body("digest", b"bob:pw"), xid=codes.XID_AUTH)
+    server.run()
+    assert client.replies == [Reply(7, 0, REFUSED, b"")]
+    assert not client.is_open
+    assert server.tree.last_zxid == zxid
+    assert client.session_id in server.replica.sessions.sessions
+    session = f"{client.session_id:#x}"
+    assert f"client refused host=127.0.0.1 session={session} reason=not authenticated by a scheme" in caplog.text
+
+
+def test_who_has_authenticated_as_required_is_served_from_the_next_request_on() -> None:
+    server = serve(config=REQUIRED)
+    client = joined(server)
+    client.send(codes.OP_AUTH, auth_body("ip", b""), xid=codes.XID_AUTH)
+    client.send(codes.OP_AUTH, auth_body("digest", b"bob:pw"), xid=codes.XID_AUTH)
+    client.create(b"/a")
+    client.get(b"/a")
+    server.run()
+    assert [reply.err for reply in client.replies] == [errors.OK] * 4
+    assert client.is_open
+
+
+def test_each_connection_of_a_session_has_to_authenticate() -> None:
+    server = serve(config=REQUIRED)
+    client = joined(server)
+    client.send(codes.OP_AUTH, auth_body("digest", b"bob:pw"), xid=codes.XID_AUTH)
+    server.run()
+    back = SimClient(server.link())
+    back.resume_from(client)
+    back.get(b"/")
+    server.run()
+    assert back.session_id == client.session_id
+    assert [reply.err for reply in back.replies] == [REFUSED]
+    assert not back.is_open
+
+
+def test_who_must_authenticate_is_refused_what_came_with_the_handshake() -> None:
+    server = serve(config=REQUIRED)
+    client = server.client()
+    client.create(b"/a")
+    client.get(b"/")
+    server.run()
+    assert client.session_id in server.replica.sessions.sessions
+    assert [(reply.xid, reply.err) for reply in client.replies] == [(1, REFUSED)]
+    assert b"/a" not in server.tree.nodes
+
+
+def test_refused_requests_do_not_keep_a_session_alive() -> None:
+    server = serve(config=REQUIRED)
+    client = joined(server)
+    session = server.replica.sessions.sessions[client.session_id]
+    deadline_ms = session.deadline_ms
+    server.run(1000)
+    client.ping()
+    server.run()
+    assert [reply.err for reply in client.replies] == [REFUSED]
+    assert session.deadline_ms == deadline_ms
+
+
+def test_broken_frames_of_the_unauthenticated_end_the_connection() -> None:
+    for data in (b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\4\0\0\0\1", b"\0\0\0\0"):
+        server = serve(config=REQUIRED)
+        client = joined(server)
+        client.link.feed(data)
+        server.run()
+        assert not client.replies
+        assert not client.is_open
+
+
 def test_a_client_of_another_ensemble_is_closed_without_a_word() -> None:
     """EnsembleAuthenticationProvider: it shall look for another server."""
     server = serve(config=SimConfig(access=AccessConfig(schemes=("ensemble",), ensemble_names=("ours",))))
@@ -512,7 +592,7 @@ def test_requests_and_answers_are_counted_once() -> None:
     assert (conn.received, conn.sent, conn.last_op, conn.last_cxid) == (4, 4, codes.OP_GET_DATA, 3)
     client.ping()
     server.run()
-    assert (conn.received, conn.sent, conn.last_op, conn.last_cxid) == (5, 5, codes.OP_PING, codes.XID_PING)
+    assert (conn.received, conn.sent, conn.last_op, conn.last_cxid) == (5, 5, codes.OP_PING, 3)
     stats = server.replica.stats
     assert (stats.packets_received, stats.packets_sent) == (5, 5)
     assert stats.update_latency.count == 2

@@ -72,7 +72,7 @@ def test_sequence_numbers_go_on_after_a_restart(parts: Parts) -> None:
         server.run()
         if number == 1:
             server.replica.snapshot_is_due = True
-            server.driver.wake()
+            server.driver.turn()
             server.run()
         server.kill()
         server.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coati.server.stats import ServerStats, Summary
+from tests.server.kit import frame
 
 
 def summary(*values: int) -> Summary:
@@ -97,7 +98,7 @@ def test_response_sizes() -> None:
     stats = ServerStats()
     assert (stats.response_last_bytes, stats.response_min_bytes, stats.response_max_bytes) == (-1, -1, -1)
     for size in (40, 16, 80, 20):
-        stats.on_response_bytes(size)
+        stats.on_sent(frame(size))
     assert (stats.response_last_bytes, stats.response_min_bytes, stats.response_max_bytes) == (20, 16, 80)
 
 
@@ -105,7 +106,7 @@ def test_reset_leaves_what_java_leaves() -> None:
     """ServerStats.reset does not touch the failed authentications and the slow fsyncs."""
     stats = ServerStats()
     stats.on_reads(1, 2)
-    stats.on_response_bytes(40)
+    stats.on_sent(frame(40))
     stats.count("commit_count", 3)
     stats.observe("fsynctime", 7)
     stats.packets_received = stats.packets_sent = stats.auth_failed = stats.fsync_slow = 9
@@ -115,3 +116,35 @@ def test_reset_leaves_what_java_leaves() -> None:
     assert stats.summaries["fsynctime"].count == 0
     assert (stats.response_last_bytes, stats.response_min_bytes, stats.response_max_bytes) == (-1, -1, -1)
     assert (stats.auth_failed, stats.fsync_slow) == (9, 9)
+
+
+def test_bytes_and_packets_of_each_kind() -> None:
+    """WATCH_BYTES has no length fields; a refused auth packet is a packet like any other."""
+    stats = ServerStats()
+    stats.on_event(36)
+    stats.on_event(33)
+    stats.on_auth(is_ok=True)
+    stats.on_auth(is_ok=False)
+    assert (stats.packets_received, stats.packets_sent, stats.watch_bytes, stats.auth_failed) == (2, 4, 61, 1)
+    stats.on_sent(frame(16))
+    stats.on_sent(frame(32) + frame(64))
+    assert stats.sent_bytes == 20 + 36 + 68
+    assert (stats.response_min_bytes, stats.response_max_bytes, stats.response_last_bytes) == (16, 32, 32)
+    stats.received_bytes = 5
+    stats.reset()
+    assert (stats.received_bytes, stats.sent_bytes, stats.watch_bytes, stats.auth_failed) == (0, 0, 0, 1)
+
+
+def test_instant_reads_are_in_every_summary_that_is_looked_at() -> None:
+    for look in (lambda stats: stats.latency, lambda stats: stats.read_latency, lambda stats: stats.summaries):
+        stats = ServerStats()
+        stats.on_reads(3, 4)
+        stats.on_reads(5)
+        stats.on_reads(2, 0)
+        look(stats)
+        look(stats)
+        for summary in (stats.latency, stats.read_latency, stats.summaries["readlatency"]):
+            assert (summary.count, summary.total, summary.lowest, summary.highest) == (10, 12, 0, 4)
+        stats.on_reads(1)
+        stats.reset()
+        assert stats.latency.count == stats.read_latency.count == 0

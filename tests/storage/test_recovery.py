@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from coati.errors import StorageCorrupt, StorageFailed
+from coati.storage.recovery import unusable
 from coati.storage.snapshot import SnapshotReader
 from coati.storage.store import Store, ZnodeTuple, ZxidDigest
 from coati.testing.disk import SimDisk
@@ -200,6 +201,18 @@ def test_a_directory_may_be_missing_unless_that_is_forbidden() -> None:
     disk = SimDisk()
     load(Store(disk, config(log_dir="/logs/here")))
     assert disk.exists("/logs/here/version-2")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/data/version-2"), "/data/version-2: Permission denied"),
+        (FileExistsError(errno.EEXIST, "File exists", "/data"), "/data: not a directory"),
+        (OSError(errno.EIO, "Input/output error"), "[Errno 5] Input/output error"),
+    ],
+)
+def test_what_cannot_be_used_is_named_first(error: OSError, message: str) -> None:
+    assert str(unusable(error)) == message
 
 
 # What lies about

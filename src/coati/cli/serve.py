@@ -6,6 +6,7 @@ Knows the flags; what the keys mean is `server.config`'s, and running is `server
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Final
 
@@ -33,25 +34,27 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"coati serve: {error}", file=sys.stderr)
         return INVALID_INVOCATION
-    return run(config, sys.stderr, log_level=options.log_level, on_serving=_hint if options.hint else _say_nothing)
+    data_dir = os.path.abspath(config.data_dir)
+    return run(
+        config,
+        sys.stderr,
+        log_level=options.log_level,
+        on_serving=lambda address: _hint(address, data_dir) if options.hint else None,
+    )
 
 
-def _say_nothing(address: str) -> None:
-    """The log has said it."""
-
-
-def _hint(address: str) -> None:
+def _hint(address: str, data_dir: str) -> None:
     """For somebody who has just typed `make run`."""
     host, _, port = address.rpartition(":")
     print(
         f"""
 coati serves at {address}. To try it, in another terminal:
-  echo srvr | nc {host} {port}                 ask how it is
-  zkCli.sh -server {address}            ZooKeeper's own shell, if you have it
+  {f"echo srvr | nc {host} {port}":<40}  ask how it is
+  {f"zkCli.sh -server {address}":<40}  ZooKeeper's own shell, if you have it
 or from Python (pip install kazoo):
   from kazoo.client import KazooClient
   zk = KazooClient("{address}"); zk.start(); print(zk.get_children("/"))
-Ctrl-C stops the server; its data stays.
+Ctrl-C stops the server; its data stays in {data_dir}.
 """,
         file=sys.stderr,
         flush=True,

@@ -1,8 +1,8 @@
 """Preparing: a client's write becomes a txn, checked against the tree as it will be when all in flight is committed.
 
-A refusal becomes an error txn with a zxid of its own, so replies and log keep one order. (For a request that cannot be
-read Java logs such a txn under the zxid of the one before, twice in the log; here it gets a fresh one.) The order of
-the checks decides which error a client gets, and is Java's.
+A refusal becomes an error txn with a zxid of its own, so replies and log keep one order. What cannot be read at all has
+none, as in Java: it is no txn, and its caller answers it in its turn. The order of the checks decides which error a
+client gets, and is Java's.
 
 Knows requests, the tree, sessions and access. Must not know connections other than as owners of sessions, or time
 other than as an argument. Sessions are tracked by whoever takes their createSession in, before it is prepared.

@@ -26,7 +26,7 @@ from coati.server.configkeys import (
     strict_long,
 )
 from coati.server.members import Member, parse_member
-from coati.server.properties import MAX_FILE_BYTES, parse_properties
+from coati.server.properties import MAX_FILE_BYTES, java_trim, parse_properties
 
 DEFAULT_PORT: Final = 2181
 DEFAULT_DATA_DIR: Final = "coati-data"
@@ -59,6 +59,11 @@ _HASHES: Final = {
     "SHA3-256": "sha3_256",
     "SHA3-384": "sha3_384",
     "SHA3-512": "sha3_512",
+}
+_PROVIDERS: Final = "org.apache.zookeeper.server.auth"
+_LATER_PROVIDERS: Final = {
+    "sasl": f"{_PROVIDERS}.SASLAuthenticationProvider",
+    "x509": f"{_PROVIDERS}.X509AuthenticationProvider",
 }
 _COMPRESSIONS: Final = ("", "gz", "snappy")
 
@@ -136,6 +141,7 @@ class ServerConfig:
     digest_algorithm: str = "SHA1"  # Java's name; see `hash_name`
     digest_auth_enabled: bool = True
     enforce_auth: bool = False
+    enforce_auth_schemes: str = ""
     require_sasl: bool = False
     # What the operator should read once, in order.
     warnings: list[str] = field(default_factory=list)
@@ -144,6 +150,13 @@ class ServerConfig:
     def hash_name(self) -> str:
         """The digest algorithm as hashlib calls it."""
         return _HASHES[self.digest_algorithm.upper()]
+
+    @property
+    def required_schemes(self) -> tuple[str, ...]:
+        """A client must have authenticated by one of these; empty: nobody has to."""
+        # String.split drops empty parts at the end, and only there.
+        parts = self.enforce_auth_schemes.rstrip(",").split(",") if self.enforce_auth else ()
+        return tuple(java_trim(part) for part in parts)
 
 
 def load_config(
@@ -198,6 +211,7 @@ def build_config(entries: dict[str, Entry], properties: dict[str, Entry]) -> Ser
     _settle_times(config)
     _settle_storage(config)
     _settle_security(config)
+    _settle_required_schemes(config, properties)
     _warn_unused(config, entries, properties)
     return config
 
@@ -395,10 +409,39 @@ def _settle_security(config: ServerConfig) -> None:
     if config.digest_algorithm.upper() not in _HASHES:
         name = shown(config.digest_algorithm)
         raise ConfigError(f'DigestAuthenticationProvider.digestAlg: "{name}" is none of {", ".join(_HASHES)}')
+
+
+def _settle_required_schemes(config: ServerConfig, properties: Mapping[str, Entry]) -> None:
+    """By what clients must authenticate: refuses what nobody could do (AuthenticationHelper).
+
+    Java goes on with a scheme whose provider it can load. The schemes of Java's own providers that come later here are
+    named in a warning then, if clients have another one left.
+    """
     if config.require_sasl:
-        raise ConfigError("sessionRequireClientSASLAuth: SASL comes later, and no client could authenticate")
-    if config.enforce_auth:
-        raise ConfigError("enforce.auth.enabled: comes later, and without it everybody would be let in")
+        # It stands above enforce.auth.*, whatever these say.
+        raise ConfigError("sessionRequireClientSASLAuth: SASL comes later, so no client could authenticate")
+    if not config.enforce_auth:
+        if config.enforce_auth_schemes:
+            config.warnings.append("enforce.auth.schemes: no client has to authenticate without enforce.auth.enabled")
+        return
+    if not config.enforce_auth_schemes:
+        raise ConfigError("enforce.auth.enabled: enforce.auth.schemes must be set as well")
+    here = ("ip", "digest") if config.digest_auth_enabled else ("ip",)
+    classes = [entry.value for name, entry in properties.items() if name.startswith("zookeeper.authProvider.")]
+    later: list[str] = []
+    for scheme in config.required_schemes:
+        if scheme in here:
+            continue
+        if _LATER_PROVIDERS.get(scheme) not in classes:
+            raise ConfigError(f'enforce.auth.schemes: authentication scheme "{shown(scheme)}" is not available')
+        later.append(scheme)
+    if later:
+        names = ", ".join(later)
+        if len(later) == len(config.required_schemes):
+            raise ConfigError(f"enforce.auth.schemes: {names} comes later, so no client could authenticate")
+        config.warnings.append(f"enforce.auth.schemes: {names} comes later; clients must use another of the schemes")
+    if "ip" in config.required_schemes:
+        config.warnings.append("enforce.auth.schemes: with ip every client counts as authenticated")
 
 
 def _warn_unused(config: ServerConfig, entries: Mapping[str, Entry], properties: Mapping[str, Entry]) -> None:

@@ -183,6 +183,7 @@ PROPERTIES: Final = (
     Key("zookeeper.DigestAuthenticationProvider.digestAlg", "digest_algorithm", strict_text),
     Key("zookeeper.DigestAuthenticationProvider.enabled", "digest_auth_enabled", is_true),
     Key("zookeeper.enforce.auth.enabled", "enforce_auth", is_true),
+    Key("zookeeper.enforce.auth.schemes", "enforce_auth_schemes", strict_text),
     Key("zookeeper.sessionRequireClientSASLAuth", "require_sasl", is_true),
 )
 
@@ -247,7 +248,6 @@ UNUSED: Final = (
     Unused(("zookeeper.connection_throttle_*", "zookeeper.request_*", "zookeeper.throttled_op_wait_time"), _THROTTLE),
     Unused(("zookeeper.largeRequestMaxBytes", "zookeeper.largeRequestThreshold"), _THROTTLE),
     Unused(("zookeeper.closeSessionTxn.enabled",), "the txn that ends a session always lists its znodes", ("true",)),
-    Unused(("zookeeper.enforce.auth.schemes",), "enforce.auth.enabled is not set", ("",)),
     Unused(("zookeeper.pathStats.*",), _PATHS, ("false",)),
     Unused(("zookeeper.enableEagerACLCheck",), "a standalone server always checks before it logs", ("false", "true")),
     Unused(("jvm.pause.*", "zookeeper.jmx.*", "zookeeper.controllerPort", "java.*"), _JVM, ("false",)),

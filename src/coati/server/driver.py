@@ -59,6 +59,7 @@ class Driver:
         self._export: Export | None = None
         self._writer: SnapshotWriter | None = None
         self._is_slice_posted = False
+        self._snapshot_began_ms = 0
         self._paused: list[Conn] = []
         self.last_snapshot_zxid = 0
 
@@ -87,12 +88,6 @@ class Driver:
         self.replica.on_tick()
         self._finish_turn()
 
-    def wake(self) -> None:
-        """Asks for a turn, after something outside a turn has changed the replica's outbox."""
-        if not self._is_posted:
-            self._is_posted = True
-            self._post(self.turn)
-
     @property
     def is_idle(self) -> bool:
         """Nothing is waiting for the disk."""
@@ -111,7 +106,9 @@ class Driver:
         inbox = self._inbox
         self._inbox = []
         on_received = self.replica.on_received
+        stats = self.replica.stats
         for conn, data in inbox:
+            stats.received_bytes += len(data)
             on_received(conn, data)
             if conn.outstanding and not conn.is_paused:
                 self._pause_if_full(conn)
@@ -191,12 +188,18 @@ class Driver:
             logger.warning("slow fsync of the transaction log ms=%d", took_ms)
 
     def _flush(self) -> None:
+        stats = self.replica.stats
         for conn in self.replica.take_dirty():
-            out = conn.out
+            data = b"".join(conn.out)
             conn.is_dirty = False
-            conn.link.send(b"".join(out))
-            out.clear()
+            conn.link.send(data)
+            conn.out.clear()
+            stats.on_sent(data)
             if conn.flush_then_close:
+                if conn.refusal:
+                    logger.warning(
+                        "client refused host=%s session=%#x reason=%s", conn.address[0], conn.session_id, conn.refusal
+                    )
                 conn.link.close()
 
     def _resume_paused(self) -> None:
@@ -227,6 +230,7 @@ class Driver:
         replica.on_snapshot_begun()
         export = Export(replica.tree, replica.sessions.timeouts)
         self._export = export
+        self._snapshot_began_ms = self._clock.monotonic_ms()
         self._writer = self._store.begin_snapshot(export.zxid, export.sessions, export.acls)
         self._writer.on_ready = self._post_slice
         self._post_slice()
@@ -266,6 +270,7 @@ class Driver:
             logger.warning("snapshot failed zxid=%#x error=%s", export.zxid, error)
             return
         self.last_snapshot_zxid = export.zxid
+        self.replica.stats.observe("snapshottime", self._clock.monotonic_ms() - self._snapshot_began_ms)
         logger.info("snapshot written zxid=%#x znodes=%d", export.zxid, export.node_count())
         if self._purge_after_snapshot:
             self.purge()

@@ -383,8 +383,14 @@ def _mntr(view: ServerView) -> Iterator[bytes]:
     )
     for name in GAUGES:
         yield _metric(name, gauges.get(name, 0))
+    counters = {
+        **stats.counters,
+        "bytes_received_count": stats.received_bytes,
+        "response_bytes": stats.sent_bytes,
+        "watch_bytes": stats.watch_bytes,
+    }
     for name in COUNTERS:
-        yield _metric(name, stats.counters.get(name, 0))
+        yield _metric(name, counters.get(name, 0))
     for name in SUMMARIES:
         yield from _summary(name, stats.summaries.get(name, _NOTHING))
     for name in PERCENTILES:

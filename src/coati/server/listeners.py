@@ -197,7 +197,7 @@ class ClientProtocol(asyncio.Protocol):
         self.conn.received += 1
         view = self._listener.view
         view.stats.packets_received += 1
-        view.stats.count("bytes_received_count", WORD_BYTES)
+        view.stats.received_bytes += WORD_BYTES
         logger.debug("four letter word word=%s peer=%s", NAMES[word], self.peer)
         self._word = answer(word, self._listener.words, view, int.from_bytes(argument, "big", signed=True))
         # What follows the word is nobody's business, and its end is no reason to stop answering.

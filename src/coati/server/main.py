@@ -146,13 +146,18 @@ class Server:
         gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
         tree = loaded.tree
+        took_ms = clock.monotonic_ms() - started_ms
+        stats = ServerStats()
+        stats.observe("dbinittime", took_ms)
+        stats.observe("startup_txns_loaded", loaded.replayed)
         logger.info(
-            "recovered zxid=%#x znodes=%d sessions=%d replayed=%d ms=%d",
+            "recovered zxid=%#x znodes=%d sessions=%d replayed=%d ms=%d dir=%s",
             tree.last_zxid,
             tree.node_count(),
             len(loaded.timeouts),
             loaded.replayed,
-            clock.monotonic_ms() - started_ms,
+            took_ms,
+            os.path.abspath(config.data_dir),
         )
         # Ids come from the time of day, so that a rebooted machine does not give old ones again; deadlines do not.
         sessions = SessionTable(config.tick_time_ms, STANDALONE_SERVER_ID, clock.wall_ms())
@@ -167,7 +172,7 @@ class Server:
             answers=Answers(tree, watches, access),
             access=access,
             solo=Solo(tree.last_zxid),
-            stats=ServerStats(),
+            stats=stats,
             entropy=random.Random(os.urandom(16)),
             config=replica_config(config),
         )
@@ -321,6 +326,7 @@ def replica_config(config: ServerConfig) -> ReplicaConfig:
         container_interval_ms=config.container_check_interval_ms,
         container_max_per_minute=config.container_max_per_minute,
         container_max_never_used_ms=config.container_max_never_used_ms,
+        required_schemes=config.required_schemes,
     )
 
 

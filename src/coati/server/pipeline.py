@@ -55,6 +55,7 @@ class Conn:
         "auth",
         "created_ms",
         "flush_then_close",
+        "is_barred",
         "is_closed",
         "is_dirty",
         "is_done",
@@ -75,6 +76,7 @@ class Conn:
         "out",
         "outstanding",
         "received",
+        "refusal",
         "rest",
         "rest_bytes",
         "sent",
@@ -106,7 +108,11 @@ class Conn:
         self.is_done = False
         # The ConnectResponse is on its way; before it nothing else is read or said.
         self.is_greeted = False
+        # It must authenticate before it may ask for anything else.
+        self.is_barred = False
         self.flush_then_close = False
+        # Why, for the log.
+        self.refusal = ""
         self.outstanding = 0
         self.last_write_zxid = 0
         self.waiting: deque[Waiting] = deque()
@@ -116,7 +122,6 @@ class Conn:
         self.last_cxid = -1
         self.last_zxid = 0
         self.last_response_ms = 0
-        self.last_latency_ms = 0
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
@@ -127,15 +132,32 @@ class Conn:
         self.latency_total_ms = 0
         self.latency_min_ms = 0
         self.latency_max_ms = 0
+        self.last_latency_ms = 0
 
-    def on_latency(self, latency_ms: int) -> None:
-        """Counts one delivered write."""
+    def on_answered(self, count: int, xid: int, op: int, zxid: int, now_ms: int, latency_ms: int) -> None:
+        """Counts that many answered reads, of which the last is named."""
+        self.sent += count
+        # Pings and their like are not what somebody who looks wants to know (ServerCnxn.updateStatsForResponse).
+        if xid >= 0:
+            self.last_cxid = xid
+        self.last_op = op
+        self.last_zxid = zxid
+        self.last_response_ms = now_ms
+        if latency_ms != self.last_latency_ms:
+            self.on_latency(latency_ms, count)
+        else:
+            # It moves neither the smallest nor the largest; zero, where all begin, is one that has been seen, too.
+            self.latency_count += count
+            self.latency_total_ms += latency_ms * count
+
+    def on_latency(self, latency_ms: int, count: int = 1) -> None:
+        """Counts requests that were answered so long after they came."""
         if self.latency_count == 0 or latency_ms < self.latency_min_ms:
             self.latency_min_ms = latency_ms
         if latency_ms > self.latency_max_ms:
             self.latency_max_ms = latency_ms
-        self.latency_count += 1
-        self.latency_total_ms += latency_ms
+        self.latency_count += count
+        self.latency_total_ms += latency_ms * count
         self.last_latency_ms = latency_ms
 
     def add_identity(self, identity: Id) -> None:

@@ -18,11 +18,11 @@ from coati.core.acl import Access
 from coati.core.answer import Answers, error_reply, notifications, sasl_off_reply, unimplemented_reply, write_reply
 from coati.core.change import Change
 from coati.core.prepare import Preparer, Proposal, Request
-from coati.core.reap import reapable
+from coati.core.reap import Reaper
 from coati.core.sessions import Session, SessionTable, is_password, negotiate, session_password
 from coati.core.tree import Tree
 from coati.core.watches import Watches
-from coati.errors import MARSHALLING_ERROR, OK, SESSION_MOVED, MarshallingError
+from coati.errors import MARSHALLING_ERROR, OK, SESSION_CLOSED_REQUIRE_SASL_AUTH, SESSION_MOVED, MarshallingError
 from coati.seams import Entropy
 from coati.server.pipeline import Conn
 from coati.server.stats import ServerStats
@@ -96,7 +96,10 @@ _KINDS: Final[dict[int, int]] = {
 
 
 class ReplicaConfig:
-    """What of the configuration the replica needs. Times in ms; `snap_count` in txns; no size limit if it is 0."""
+    """What of the configuration the replica needs. Times in ms; `snap_count` in txns; no size limit if it is 0.
+
+    `required_schemes`: a client must have authenticated by one of them; none: nobody has to.
+    """
 
     __slots__ = (
         "container_interval_ms",
@@ -106,6 +109,7 @@ class ReplicaConfig:
         "max_session_timeout_ms",
         "min_session_timeout_ms",
         "outstanding_limit",
+        "required_schemes",
         "snap_count",
         "snap_size_limit_bytes",
         "tick_ms",
@@ -124,6 +128,7 @@ class ReplicaConfig:
         container_interval_ms: int = 60_000,
         container_max_per_minute: int = 10_000,
         container_max_never_used_ms: int = 0,
+        required_schemes: tuple[str, ...] = (),
     ) -> None:
         self.tick_ms = tick_ms
         self.min_session_timeout_ms = min_session_timeout_ms
@@ -135,6 +140,11 @@ class ReplicaConfig:
         self.container_interval_ms = container_interval_ms
         self.container_max_per_minute = container_max_per_minute
         self.container_max_never_used_ms = container_max_never_used_ms
+        self.required_schemes = required_schemes
+
+    def reaper(self) -> Reaper:
+        """What reaps as configured."""
+        return Reaper(self.container_interval_ms, self.container_max_per_minute, self.container_max_never_used_ms)
 
 
 class Replica:
@@ -171,14 +181,9 @@ class Replica:
         self.conns: dict[Conn, None] = {}
         # Which connection a session is on.
         self.homes: dict[int, Conn] = {}
-        self.snapshot_is_due = False
-        # Bytes in the log, since the last snapshot, that make the next one due.
-        self.snapshot_after_bytes = 0
         self._entropy = entropy
-        self._txns_since_snapshot = 0
-        self._snapshot_after = 0
-        self._draw_snapshot_interval()
-        self._next_reap_ms = -1
+        self.on_snapshot_begun()
+        self._reaper = config.reaper()
         self._latency_ms = 0
         self._latency_count = 0
         self._now_ms = 0
@@ -206,6 +211,7 @@ class Replica:
     def on_connected(self, conn: Conn) -> None:
         """A client has connected; its handshake is to come."""
         self.conns[conn] = None
+        conn.is_barred = _is_barred(conn.auth, self.config.required_schemes)
 
     def on_closed(self, conn: Conn) -> None:
         """The connection is gone. Its watches go with it, its session stays until it expires."""
@@ -228,7 +234,10 @@ class Replica:
                 return
         pos = self._read_handshake(conn, data) if conn.session is None else 0
         if conn.is_greeted:
-            pos = self._read_requests(conn, data, pos)
+            if conn.is_barred:
+                pos = self._read_tail(conn, data, pos)
+            if not conn.is_barred:
+                pos = self._read_requests(conn, data, pos)
         elif conn.session is not None:
             # Nothing else is read before the session is there (ZooKeeperServer.processConnectRequest, disableRecv).
             conn.keep_rest(data[pos:], UNTIL_GREETED)
@@ -251,18 +260,7 @@ class Replica:
         """Expires sessions and reaps containers and TTL znodes; call it about once a tick."""
         for session in self.sessions.expired(self._now_ms):
             self.close_session(session.session_id)
-        if self._now_ms >= self._next_reap_ms:
-            # The first round comes an interval after the start, when clients have had time to come back.
-            if self._next_reap_ms >= 0:
-                self._reap()
-            self._next_reap_ms = self._now_ms + self.config.container_interval_ms
-
-    def _reap(self) -> None:
-        """At most what the configuration allows a minute; the rest waits for the next round (ContainerManager)."""
-        config = self.config
-        paths = reapable(self.tree, self._wall_ms, config.container_max_never_used_ms)
-        limit = max(1, config.container_max_per_minute * config.container_interval_ms // 60_000)
-        for path in paths[:limit]:
+        for path in self._reaper.due(self.tree, self._now_ms, self._wall_ms):
             body = len(path).to_bytes(4, "big") + path
             self._propose(None, 0, 0, codes.OP_DELETE_CONTAINER, body, 0, len(body))
 
@@ -271,19 +269,17 @@ class Replica:
         self._propose(None, session_id, 0, codes.OP_CLOSE_SESSION, b"", 0, 0)
 
     def on_snapshot_begun(self) -> None:
-        """The driver has begun a snapshot; the next one is due a random time later, so that servers take turns."""
-        self.snapshot_is_due = False
-        self._txns_since_snapshot = 0
-        self._draw_snapshot_interval()
+        """The driver has begun a snapshot; the next one is due a random time later, so that servers take turns.
 
-    def _draw_snapshot_interval(self) -> None:
-        """Between half and all of what is configured (SyncRequestProcessor.shouldSnapshot)."""
-        half = max(1, self.config.snap_count // 2)
-        self._snapshot_after = half + self._entropy.randrange(half)
+        That is after half to all of what is configured (SyncRequestProcessor.shouldSnapshot).
+        """
+        config = self.config
+        self.snapshot_is_due = False
+        self._txns_to_snapshot = _half_or_more(config.snap_count, self._entropy)
+        # Bytes in the log, since the last snapshot, that make the next one due.
         self.snapshot_after_bytes = NO_SIZE_LIMIT
-        if self.config.snap_size_limit_bytes > 0:
-            half = max(1, self.config.snap_size_limit_bytes // 2)
-            self.snapshot_after_bytes = half + self._entropy.randrange(half)
+        if config.snap_size_limit_bytes > 0:
+            self.snapshot_after_bytes = _half_or_more(config.snap_size_limit_bytes, self._entropy)
 
     # Frames.
 
@@ -343,7 +339,10 @@ class Replica:
         return self._read_tail(conn, data, pos)
 
     def _read_tail(self, conn: Conn, data: bytes, pos: int) -> int:
-        """The short requests at the end, and the place where a frame is not whole or not sane."""
+        """The short requests at the end, and the place where a frame is not whole or not sane.
+
+        All requests of a client that has to authenticate first.
+        """
         size = len(data)
         while not conn.is_done and size - pos >= 4:
             length: int = _unpack_length(data, pos)[0]
@@ -354,17 +353,25 @@ class Replica:
                 self._drop(conn)
                 break
             xid, op = _unpack_head(data, pos + 4)
-            self._on_request(conn, xid, op, data, pos + 4, end)
+            if conn.is_barred and op != codes.OP_AUTH and op != codes.OP_SASL:
+                self._refuse_unauthenticated(conn, xid)
+            else:
+                self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
         return pos
 
+    def _refuse_unauthenticated(self, conn: Conn, xid: int) -> None:
+        """The end of the connection, unexecuted, even for a ping or closeSession (AuthenticationHelper)."""
+        conn.received += 1
+        conn.sent += 1
+        self.stats.on_auth(is_ok=False)
+        # No txn was looked at, and Java says so by the zxid.
+        self._emit(conn, error_reply(xid, 0, SESSION_CLOSED_REQUIRE_SASL_AUTH))
+        self._say_goodbye(conn, "not authenticated by a scheme of enforce.auth.schemes")
+
     def _on_answered(self, conn: Conn, xid: int, op: int, count: int, latency_ms: int) -> None:
         """Statistics of `count` reads; the last one is named."""
-        conn.sent += count
-        conn.last_cxid = xid
-        conn.last_op = op
-        conn.last_zxid = self.tree.last_zxid
-        conn.last_response_ms = self._now_ms
+        conn.on_answered(count, xid, op, self.tree.last_zxid, self._now_ms, latency_ms)
         self.stats.on_reads(count, latency_ms)
 
     def _drop(self, conn: Conn) -> None:
@@ -394,12 +401,12 @@ class Replica:
             return 0
         try:
             r = Reader(data, 4, end)
-            protocol_version, zxid, timeout_ms, session_id = r.int32(), r.int64(), r.int32(), r.int64()
+            r.int32()  # protocolVersion, which Java never looks at
+            zxid, timeout_ms, session_id = r.int64(), r.int32(), r.int64()
             password = r.buffer()
         except MarshallingError:
             self._drop(conn)
             return 0
-        del protocol_version  # Java reads it and never looks at it.
         # Clients before 3.4 do not send the flag, and do not expect it in the reply.
         conn.speaks_read_only = r.left() > 0
         conn.received += 1
@@ -427,7 +434,7 @@ class Replica:
         if session is None or session.is_closing or not is_password(session_id, password):
             # No such session, or not yours: no difference to see (S5).
             self._emit(conn, _connect_reply(conn, 0, 0, NO_PASSWORD))
-            self._say_goodbye(conn)
+            self._say_goodbye(conn, "")
             return
         self.sessions.set_timeout(session, conn.timeout_ms, self._now_ms)
         old = self.homes.get(session_id)
@@ -463,7 +470,7 @@ class Replica:
             self._refuse_sasl(conn, xid, Reader(data, start + HEADER_BYTES, end))
         else:
             self._emit(conn, unimplemented_reply(xid))
-            self._say_goodbye(conn)
+            self._say_goodbye(conn, f"no client may send opcode {op}")
 
     def _answer_in_turn(self, conn: Conn, data: bytes, start: int, end: int) -> None:
         if conn.outstanding:
@@ -492,9 +499,10 @@ class Replica:
             self._answer(conn, xid, op, waiting.data, waiting.start, waiting.end)
         self._on_answered(conn, xid, op, len(ready), self._now_ms - ready[0].created_ms)
 
-    def _say_goodbye(self, conn: Conn) -> None:
-        """What it was sent is the last: it is closed at the end of the turn, its session stays."""
+    def _say_goodbye(self, conn: Conn, reason: str) -> None:
+        """It is closed behind what it was sent, its session stays; the log has the reason, unless that is empty."""
         conn.is_done = True
+        conn.refusal = reason
         conn.flush_then_close = True
         conn.waiting.clear()
 
@@ -520,13 +528,15 @@ class Replica:
             return
         for identity in result.ids:
             conn.add_identity(identity)
+        conn.is_barred = _is_barred(conn.auth, self.config.required_schemes)
         if result.must_close:
             self._drop(conn)
             return
         self._emit(conn, _pack_reply(16, xid, 0, result.err))
+        conn.sent += 1
+        self.stats.on_auth(is_ok=result.err == OK)
         if result.err != OK:
-            self.stats.auth_failed += 1
-            self._say_goodbye(conn)
+            self._say_goodbye(conn, "authentication failed")
 
     def _propose(
         self, conn: Conn | None, session_id: int, xid: int, op: int, data: bytes, start: int, end: int
@@ -563,8 +573,8 @@ class Replica:
             self._end_session(request.session_id, conn)
         if conn is not None:
             self._reply(conn, proposal)
-        self._txns_since_snapshot += 1
-        if self._txns_since_snapshot >= self._snapshot_after:
+        self._txns_to_snapshot -= 1
+        if self._txns_to_snapshot <= 0:
             self.snapshot_is_due = True
 
     def _count_updates(self) -> None:
@@ -579,7 +589,7 @@ class Replica:
             for watcher, frame in notifications(self.watches, self.access, triggers, change.zxid):
                 assert isinstance(watcher, Conn), "only connections watch"
                 watcher.sent += 1
-                self.stats.packets_sent += 1
+                self.stats.on_event(len(frame))
                 self._emit(watcher, frame)
 
     def _end_session(self, session_id: int, conn: Conn | None) -> None:
@@ -620,6 +630,16 @@ class Replica:
         if op == codes.OP_CREATE_SESSION:
             conn.is_greeted = True
             self.on_received(conn, conn.take_rest())
+
+
+def _is_barred(ids: list[Id], required_schemes: tuple[str, ...]) -> bool:
+    """Whether somebody with these ids must authenticate before anything else."""
+    return bool(required_schemes) and all(who.scheme not in required_schemes for who in ids)
+
+
+def _half_or_more(limit: int, entropy: Entropy) -> int:
+    half = max(1, limit // 2)
+    return half + entropy.randrange(half)
 
 
 def _connect_reply(conn: Conn, timeout_ms: int, session_id: int, password: bytes) -> bytes:

@@ -13,6 +13,7 @@ from typing import Final
 
 # Latencies are whole milliseconds; above this they are kept in steps of it, which bounds the histogram's size.
 EXACT_UP_TO: Final = 1000
+LENGTH_BYTES: Final = 4
 
 
 class Summary:
@@ -85,32 +86,42 @@ class ServerStats:
     """
 
     __slots__ = (
+        "_instant_reads",
+        "_last_sent",
+        "_latency",
+        "_read_latency",
+        "_summaries",
         "auth_failed",
         "counters",
         "fsync_slow",
-        "latency",
         "packets_received",
         "packets_sent",
-        "read_latency",
-        "response_last_bytes",
+        "received_bytes",
         "response_max_bytes",
         "response_min_bytes",
-        "summaries",
+        "sent_bytes",
         "update_latency",
+        "watch_bytes",
     )
 
     def __init__(self) -> None:
         self.packets_received = 0
         self.packets_sent = 0
-        self.latency = Summary()
-        self.read_latency = Summary()
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.watch_bytes = 0
+        # Reads that were answered in the turn they came in, which are most, until somebody looks at the summaries.
+        self._instant_reads = 0
+        self._latency = Summary()
+        self._read_latency = Summary()
         self.update_latency = Summary()
         self.counters: dict[str, int] = {}
-        self.summaries: dict[str, Summary] = {
-            "readlatency": self.read_latency,
+        self._summaries: dict[str, Summary] = {
+            "readlatency": self._read_latency,
             "updatelatency": self.update_latency,
         }
-        self.response_last_bytes = -1
+        # The length field that was sent last.
+        self._last_sent = b""
         self.response_min_bytes = -1
         self.response_max_bytes = -1
         # Not set back by `srst`, in Java neither.
@@ -121,23 +132,72 @@ class ServerStats:
         """`replies` requests that change nothing have been answered, each `latency_ms` after it came."""
         self.packets_received += replies
         self.packets_sent += replies
-        self.latency.add(latency_ms, replies)
-        self.read_latency.add(latency_ms, replies)
+        if latency_ms:
+            self._latency.add(latency_ms, replies)
+            self._read_latency.add(latency_ms, replies)
+        else:
+            self._instant_reads += replies
 
     def on_updates(self, replies: int, latency_ms: int) -> None:
         """`replies` writes have been answered, each `latency_ms` after it came."""
         self.packets_received += replies
         self.packets_sent += replies
-        self.latency.add(latency_ms, replies)
+        self._latency.add(latency_ms, replies)
         self.update_latency.add(latency_ms, replies)
 
-    def on_response_bytes(self, size: int) -> None:
-        """A reply of this size, without its length field, has been made."""
-        self.response_last_bytes = size
-        if self.response_min_bytes < 0 or size < self.response_min_bytes:
-            self.response_min_bytes = size
-        if size > self.response_max_bytes:
-            self.response_max_bytes = size
+    def on_auth(self, *, is_ok: bool) -> None:
+        """An auth packet has been answered, or a client that should have sent one been refused."""
+        self.packets_received += 1
+        self.packets_sent += 1
+        if not is_ok:
+            self.auth_failed += 1
+
+    def on_event(self, frame_bytes: int) -> None:
+        """An event is on its way to one watcher."""
+        self.packets_sent += 1
+        self.watch_bytes += frame_bytes - LENGTH_BYTES
+
+    def on_sent(self, data: bytes) -> None:
+        """Whole frames leave together; the first tells a size, since looking at each would cost every reply."""
+        size = len(data)
+        self.sent_bytes += size
+        self._last_sent = data[:LENGTH_BYTES]
+        size -= LENGTH_BYTES
+        # One frame alone, which is all of the data, is rarely the largest or the smallest so far.
+        if size > self.response_max_bytes or size < self.response_min_bytes:
+            first = self.response_last_bytes
+            self.response_max_bytes = max(first, self.response_max_bytes)
+            if first < self.response_min_bytes or self.response_min_bytes < 0:
+                self.response_min_bytes = first
+
+    @property
+    def response_last_bytes(self) -> int:
+        """The size of the reply that began what was sent last, without its length field; -1: none was."""
+        return int.from_bytes(self._last_sent, "big") if self._last_sent else -1
+
+    @property
+    def latency(self) -> Summary:
+        """Of all requests."""
+        self._settle()
+        return self._latency
+
+    @property
+    def read_latency(self) -> Summary:
+        """Of the requests that change nothing."""
+        self._settle()
+        return self._read_latency
+
+    @property
+    def summaries(self) -> dict[str, Summary]:
+        """All of them by name, but for `latency`, which has none in Java."""
+        self._settle()
+        return self._summaries
+
+    def _settle(self) -> None:
+        if self._instant_reads:
+            self._latency.add(0, self._instant_reads)
+            self._read_latency.add(0, self._instant_reads)
+            self._instant_reads = 0
 
     def count(self, name: str, times: int = 1) -> None:
         """Adds to the counter `name`."""
@@ -145,19 +205,23 @@ class ServerStats:
 
     def observe(self, name: str, value: int, times: int = 1) -> None:
         """Adds `value` to the summary `name`."""
-        summary = self.summaries.get(name)
+        summary = self._summaries.get(name)
         if summary is None:
-            summary = self.summaries[name] = Summary()
+            summary = self._summaries[name] = Summary()
         summary.add(value, times)
 
     def reset(self) -> None:
         """The four-letter word `srst`."""
         self.packets_received = 0
         self.packets_sent = 0
-        self.latency.reset()
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.watch_bytes = 0
+        self._instant_reads = 0
+        self._latency.reset()
         self.counters.clear()
-        for summary in self.summaries.values():
+        for summary in self._summaries.values():
             summary.reset()
-        self.response_last_bytes = -1
+        self._last_sent = b""
         self.response_min_bytes = -1
         self.response_max_bytes = -1

@@ -273,7 +273,6 @@ class LiveView:
             conn.last_cxid = -1
             conn.last_zxid = -1
             conn.last_response_ms = 0
-            conn.last_latency_ms = 0
 
 
 def open_files() -> int:

@@ -52,6 +52,15 @@ class Places:
         return [self.snapshots] if self.logs == self.snapshots else [self.snapshots, self.logs]
 
 
+def unusable(error: OSError) -> StorageFailed:
+    """What the operator reads when a directory cannot be recovered from: the path, then the reason."""
+    if error.filename is None:
+        return StorageFailed(str(error))
+    # What makes a directory says so where a file is in its place.
+    reason = "not a directory" if isinstance(error, FileExistsError) else error.strerror
+    return StorageFailed(f"{error.filename}: {reason}")
+
+
 def list_snapshots(disk: Disk, directory: str) -> list[SnapshotName]:
     """The snapshots, newest first."""
     found: list[SnapshotName] = []
@@ -194,7 +203,7 @@ class Recovered(Generic[T]):
         try:
             yield from self._replay()
         except OSError as error:
-            raise StorageFailed(f"recovery: {error}") from error
+            raise unusable(error) from error
 
     def _replay(self) -> Iterator[TxnRecord]:
         zxids = list_logs(self._disk, self._places.logs)

@@ -21,7 +21,7 @@ from coati.seams import Disk, Lock
 from coati.storage import epochs, format
 from coati.storage.format import ZnodeTuple, ZxidDigest
 from coati.storage.prune import Purge, truncate
-from coati.storage.recovery import INITIALIZE, Places, Recovered, check_places, list_logs
+from coati.storage.recovery import INITIALIZE, Places, Recovered, check_places, list_logs, unusable
 from coati.storage.snapshot import SnapshotFile, SnapshotReader, SnapshotWriter, check_compression
 from coati.storage.txnlog import Entry, LogAppender, LogEnd, LogReader, Segment
 from coati.wire.records import ACL
@@ -141,7 +141,7 @@ class Store:
             )
             recovered.choose(build, trust_empty=self.config.trust_empty_snapshot, may_create=may_create)
         except OSError as error:
-            raise StorageFailed(f"recovery: {error}") from error
+            raise unusable(error) from error
         return recovered
 
     def _make_places(self) -> None:
