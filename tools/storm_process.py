@@ -55,6 +55,9 @@ CFG: Final = {
     "autopurge.purgeInterval": "1",
 }
 PREALLOC_KB: Final = "64"
+# Roughly: how long a start takes, a snapshot, and the load before a kill.
+LONGEST_START_S: Final = 0.6
+LONGEST_SNAPSHOT_S: Final = 0.03
 LONGEST_LOAD_S: Final = 1.2
 LONGEST_TRACED_LOAD_S: Final = 2.5
 END_TIMEOUT_S: Final = 30.0
@@ -75,24 +78,26 @@ class Failed(AssertionError):
 
 
 class Killer(threading.Thread):
-    """Kills the process after a time, or before when its directory changes in the way it waits for."""
+    """Kills the process after a time, or earlier: `late_s` after its directory changed in the way it waits for."""
 
-    def __init__(self, server: CoatiServer, directory: Path, mode: str, delay_s: float) -> None:
+    def __init__(self, server: CoatiServer, directory: Path, mode: str, *, delay_s: float, late_s: float = 0.0) -> None:
         super().__init__(name="killer", daemon=True)
         self._server = server
         self._directory = directory
         self._mode = mode
         self._delay_s = delay_s
-        self.has_seen = False
+        self._late_s = late_s
 
     def run(self) -> None:
         """Until the process is dead."""
         ends = time.monotonic() + self._delay_s
         before = self._names()
         never = threading.Event()
-        while self._server.is_running and time.monotonic() < ends and not self.has_seen:
+        while self._server.is_running and time.monotonic() < ends:
             never.wait(0.001)
-            self.has_seen = self._is_moment(before)
+            if self._is_moment(before):
+                never.wait(self._late_s)
+                break
         self._server.kill9()
 
     def _names(self) -> dict[str, None]:
@@ -141,6 +146,7 @@ class Storm:
         self.log_dir = Path(self.cfg.get("dataLogDir", self.data_dir)) / "version-2"
         self.clients = [Client(self.history, f"c{number}", self.dice) for number in range(CLIENTS)]
         self.make: Make = CoatiServer
+        self.traced: Callable[..., Traced] = Traced
         self._ballast = ballast
         self._visitors = 0
         self._has_foundations = False
@@ -235,7 +241,9 @@ class Storm:
         try:
             server.start()
             self.begin(server)
-            killer = Killer(server, self.log_dir, mode, self.dice.uniform(0, LONGEST_LOAD_S))
+            delay_s = self.dice.uniform(0, LONGEST_LOAD_S)
+            late_s = self.dice.choice((0.0, self.dice.uniform(0, LONGEST_SNAPSHOT_S)))
+            killer = Killer(server, self.log_dir, mode, delay_s=delay_s, late_s=late_s)
             killer.start()
             self.load(server, lambda: not server.is_running)
             killer.join()
@@ -255,7 +263,8 @@ class Storm:
         try:
             server.launch()
             # What a purge removes goes first thing.
-            Killer(server, self.log_dir, self.dice.choice(("time", "gone")), self.dice.uniform(0, 0.6)).run()
+            mode = self.dice.choice(("time", "gone"))
+            Killer(server, self.log_dir, mode, delay_s=self.dice.uniform(0, LONGEST_START_S)).run()
             self._expect(server, -signal.SIGKILL)
             self.check_log(server)
         finally:
@@ -263,11 +272,11 @@ class Storm:
         self.end()
         self.counts["kills at start"] += 1
 
-    def _expect(self, server: CoatiServer, code: int, last_line: str = "") -> None:
+    def _expect(self, server: CoatiServer, code: int, reason: str = "") -> None:
         if server.exit_code != code:
             self.history.fault(f"the server ended with {server.exit_code} instead of {code}: {server.log()[-2000:]}")
-        if last_line and last_line not in last_of(server.log()):
-            self.history.fault(f"the last line of its log is not {last_line!r}: {last_of(server.log())}")
+        if reason and reason not in last_of(server.log()):
+            self.history.fault(f"its log does not end with {reason!r}: {server.log()[-2000:]}")
 
     def compare_with_java(self, version: str = JAVA) -> None:
         """A Java server opens a copy of what the killed one left, and shows the same tree."""
@@ -323,7 +332,7 @@ class Storm:
     def error_round(self, injection: Injection) -> None:
         """A server whose calls fail at some time: what it says must be true, and it must end as it should."""
         floor = self.history.tree.zxid
-        server = self.server(CoatiServer if injection.is_attached else Traced)
+        server = self.server(CoatiServer if injection.is_attached else self.traced)
         record = server.scratch / "strace.txt"
         if isinstance(server, Traced):
             server.injection = injection
@@ -364,7 +373,7 @@ class Storm:
     ) -> None:
         ended_itself = not server.is_running
         server.kill9()
-        peers.eventually(lambda: strace.read_record(record, server.pid).is_over, "the end of strace")
+        peers.eventually(lambda: strace.read_record(record, server.pid).is_over, f"strace ends; {server.log()[-500:]}")
         seen = strace.read_record(record, server.pid)
         self.end()
         durable = durable_zxid(self.log_dir, floor, seen.durable)
@@ -489,8 +498,8 @@ def _level(line: str) -> str:
 
 
 def last_of(log: str) -> str:
-    """The last line."""
-    return (log.splitlines() or [""])[-1]
+    """The last line that is more than a warning: a snapshot may fail a moment after the log has."""
+    return next((line for line in reversed(log.splitlines()) if _level(line) in ("error", "fatal")), "")
 
 
 def wait_ready(server: CoatiServer, process: subprocess.Popen[bytes]) -> bool:
