@@ -66,7 +66,8 @@ STOPPED, UNABLE_TO_ACCESS_DATADIR, SEVERE_LOG_ERROR = 0, 3, 10
 LOG_IS_BROKEN: Final = "the transaction log cannot be written, exiting"
 DIRECTORY_IS_BROKEN: Final = "the data directory cannot be used"
 SNAPSHOT_FAILED: Final = "snapshot failed"
-PURGE_FAILED: Final = "purge failed"
+# What a server says when a call has failed while it served.
+TOLD: Final = (LOG_IS_BROKEN, SNAPSHOT_FAILED, "purge failed")
 TMPFS_MB: Final = 8
 KILL_MODES: Final = ("time", "time", "tmp", "tmp", "log.", "snapshot.")
 
@@ -301,14 +302,8 @@ class Storm:
         try:
             server.start()
             self.begin(server)
-            ends = time.monotonic() + END_TIMEOUT_S
-            never = threading.Event()
-            while self.history.waiting_to_expire:
-                if time.monotonic() > ends:
-                    self.history.fault(f"sessions that do not expire: {self.history.waiting_to_expire}")
-                    break
-                never.wait(0.05)
-                self.history.consume(self.log_dir, is_over=False)
+            if not wait_until(self._has_expired_all):
+                self.history.fault(f"sessions that do not expire: {self.history.waiting_to_expire}")
             observe(self.history, server.host, server.port, self.log_dir)
             for client in self.clients:
                 client.close()
@@ -326,6 +321,10 @@ class Storm:
             server.close()
         self.end()
         self.check("the end")
+
+    def _has_expired_all(self) -> bool:
+        self.history.consume(self.log_dir, is_over=False)
+        return not self.history.waiting_to_expire
 
     # Calls that fail.
 
@@ -360,20 +359,21 @@ class Storm:
             self.begin(server)
             ends = time.monotonic() + self.dice.uniform(LONGEST_TRACED_LOAD_S / 2, LONGEST_TRACED_LOAD_S)
             self.load(server, lambda: time.monotonic() > ends)
-        # A server that has closed a connection, or whose log has failed, is about to end.
-        if not all(client.is_connected for client in self.clients) or self._has_failed_log(server, record):
+        if strace.read_record(record, server.pid).failed:
+            # What failed may not have come to its end yet.
+            wait_until(lambda: not server.is_running or any(word in server.log() for word in TOLD))
+        has_lost_clients = not all(client.is_connected for client in self.clients)
+        if has_lost_clients or LOG_IS_BROKEN in server.log() or strace.read_record(record, server.pid).has_failed_log:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_TIMEOUT_S)
-
-    def _has_failed_log(self, server: CoatiServer, record: Path) -> bool:
-        return strace.read_record(record, server.pid).has_failed_log
 
     def _judge_errors(
         self, server: CoatiServer, record: Path, injection: Injection, *, is_serving: bool, floor: int
     ) -> None:
         ended_itself = not server.is_running
         server.kill9()
-        peers.eventually(lambda: strace.read_record(record, server.pid).is_over, f"strace ends; {server.log()[-500:]}")
+        if not wait_until(lambda: strace.read_record(record, server.pid).is_over):
+            raise OSError(f"strace does not end: {server.log()[-500:]}")
         seen = strace.read_record(record, server.pid)
         self.end()
         durable = durable_zxid(self.log_dir, floor, seen.durable)
@@ -392,7 +392,7 @@ class Storm:
             self.history.fault(f"it goes on after {seen.failed[0]}")
         elif seen.failed:
             self.counts["went on with a warning"] += 1
-            if not any(word in server.log() for word in (SNAPSHOT_FAILED, PURGE_FAILED)):
+            if not any(word in server.log() for word in TOLD):
                 self.history.fault(f"it says nothing of {seen.failed[0]}")
         if (ended_itself or not is_serving) and not seen.failed:
             self.history.fault(f"it ended with {server.exit_code} for no reason: {server.log()[-2000:]}")
@@ -463,7 +463,8 @@ class Storm:
         if SNAPSHOT_FAILED not in server.log():
             self.history.fault(f"no snapshot failed on a full disk: {server.log()[-2000:]}")
         self._read_all()
-        peers.eventually(lambda: not list(directory.glob("*.tmp")), "no half snapshot is left", END_TIMEOUT_S)
+        if not wait_until(lambda: not list(directory.glob("*.tmp"))):
+            self.history.fault("a snapshot that failed is left half written")
         before = newest_snapshot(directory)
         ballast.unlink()
         self.load(server, lambda: newest_snapshot(directory) > before or time.monotonic() > ends)
@@ -500,6 +501,17 @@ def _level(line: str) -> str:
 def last_of(log: str) -> str:
     """The last line that is more than a warning: a snapshot may fail a moment after the log has."""
     return next((line for line in reversed(log.splitlines()) if _level(line) in ("error", "fatal")), "")
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Asks again and again; False if it is not so in time."""
+    never = threading.Event()
+    ends = time.monotonic() + END_TIMEOUT_S
+    while not holds():
+        if time.monotonic() > ends:
+            return False
+        never.wait(0.02)
+    return True
 
 
 def wait_ready(server: CoatiServer, process: subprocess.Popen[bytes]) -> bool:

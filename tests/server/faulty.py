@@ -49,9 +49,9 @@ def no_sync(file: RealFile) -> float:
 if __name__ == "__main__":
     mistake = sys.argv.pop(1)
     if mistake == "answers-first":
-        RealDisk.submit = submit_and_say_done  # type: ignore[method-assign]
+        RealDisk.submit = submit_and_say_done  # type: ignore[method-assign]  # the mistake
     elif mistake == "forgets-the-last":
-        LogReader.batches = batches_but_the_last  # type: ignore[method-assign]
+        LogReader.batches = batches_but_the_last  # type: ignore[method-assign]  # the mistake
     elif mistake == "never-syncs":
-        RealFile.sync = no_sync  # type: ignore[method-assign]
+        RealFile.sync = no_sync  # type: ignore[method-assign]  # the mistake
     sys.exit(main())
