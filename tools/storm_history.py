@@ -279,10 +279,10 @@ class History:
         """From now on nobody speaks for this session: it must expire."""
         self._abandoned[session_id] = None
 
-    @property
-    def waiting_to_expire(self) -> list[int]:
-        """Sessions that are there, and have nobody."""
-        return [session_id for session_id in self._abandoned if session_id in self.tree.sessions]
+    def waiting_to_expire(self, most_ms: int) -> list[int]:
+        """Sessions that are there, have nobody, and have a timeout of at most so much."""
+        sessions = self.tree.sessions
+        return [session_id for session_id in self._abandoned if sessions.get(session_id, most_ms + 1) <= most_ms]
 
     # What the log says.
 

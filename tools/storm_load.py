@@ -45,6 +45,7 @@ class Client:
         self.in_flight: deque[tuple[int, Write]] = deque()
         self._session: raw.Session | None = None
         self._password = raw.NO_PASSWORD
+        self._is_closing = False
         self._xid = 0
         self._serial = 0
         self._mine: list[bytes] = []
@@ -72,7 +73,7 @@ class Client:
             )
         except raw.Expired:
             self.history.fault(f"session {self.session_id:#x} has expired, and had a client all the time")
-            self.session_id = 0
+            self._forget()
             return False
         except (raw.Closed, OSError):
             return False
@@ -132,10 +133,22 @@ class Client:
 
     def close(self) -> None:
         """Closes the session and waits for the answer. Raises raw.Closed."""
+        self._is_closing = True
         self.send(Write("close"))
         self.read()
         self.drop()
+        self._forget()
+
+    def settle(self) -> None:
+        """After a death, when the History knows whether a session that was being closed is there."""
+        if self._is_closing and self.session_id not in self.history.tree.sessions:
+            self._forget()
+        self._is_closing = False
+
+    def _forget(self) -> None:
         self.session_id = 0
+        self._is_closing = False
+        self._ephemerals = []
 
     def _remember(self, write: Write, body: object) -> None:
         if write.sequential and isinstance(body, tuple):

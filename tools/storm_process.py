@@ -184,18 +184,21 @@ class Storm:
                 self.clients[0].send(write)
             self.clients[0].read()
 
-    def load(self, server: CoatiServer, until: Callable[[], bool]) -> None:
-        """Writes until the server is gone or `until` says so."""
-        with contextlib.suppress(raw.Closed):
+    def load(self, server: CoatiServer, until: Callable[[], bool]) -> bool:
+        """Writes until `until` says so; False if the server hung up before."""
+        try:
             while not until():
                 for client in self.clients:
                     if not client.is_connected and not client.connect(server.host, server.port):
-                        return
+                        return False
                     client.burst(self.dice.randint(1, 20))
                 for client in self.clients:
                     client.read(self.dice.choice((0, 5, 20)))
                 if self.dice.random() < 0.03:
                     self._move(server)
+        except raw.Closed:
+            return False
+        return True
 
     def _move(self, server: CoatiServer) -> None:
         """A session ends, changes its connection, or comes, writes and is left alone."""
@@ -224,6 +227,8 @@ class Storm:
         for client in self.clients:
             client.drain()
         self.history.consume(self.log_dir, is_over=True)
+        for client in self.clients:
+            client.settle()
 
     def check_log(self, server: CoatiServer) -> None:
         """A start says nothing of errors."""
@@ -303,7 +308,7 @@ class Storm:
             server.start()
             self.begin(server)
             if not wait_until(self._has_expired_all):
-                self.history.fault(f"sessions that do not expire: {self.history.waiting_to_expire}")
+                self.history.fault(f"sessions that do not expire: {self.history.waiting_to_expire(SHORT_TIMEOUT_MS)}")
             observe(self.history, server.host, server.port, self.log_dir)
             for client in self.clients:
                 client.close()
@@ -323,8 +328,9 @@ class Storm:
         self.check("the end")
 
     def _has_expired_all(self) -> bool:
+        # Not those of which nobody was told because the server died: they have nothing, and 30 s.
         self.history.consume(self.log_dir, is_over=False)
-        return not self.history.waiting_to_expire
+        return not self.history.waiting_to_expire(SHORT_TIMEOUT_MS)
 
     # Calls that fail.
 
@@ -355,15 +361,15 @@ class Storm:
         self.check(f"after {injection}")
 
     def _load_traced(self, server: CoatiServer, process: subprocess.Popen[bytes], record: Path) -> None:
+        is_there = False
         with contextlib.suppress(raw.Closed):
             self.begin(server)
             ends = time.monotonic() + self.dice.uniform(LONGEST_TRACED_LOAD_S / 2, LONGEST_TRACED_LOAD_S)
-            self.load(server, lambda: time.monotonic() > ends)
+            is_there = self.load(server, lambda: time.monotonic() > ends)
         if strace.read_record(record, server.pid).failed:
             # What failed may not have come to its end yet.
             wait_until(lambda: not server.is_running or any(word in server.log() for word in TOLD))
-        has_lost_clients = not all(client.is_connected for client in self.clients)
-        if has_lost_clients or LOG_IS_BROKEN in server.log() or strace.read_record(record, server.pid).has_failed_log:
+        if not is_there or LOG_IS_BROKEN in server.log() or strace.read_record(record, server.pid).has_failed_log:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_TIMEOUT_S)
 

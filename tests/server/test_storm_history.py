@@ -215,13 +215,14 @@ def test_a_tree_that_differs_is_seen(story: Story) -> None:
 
 def test_ephemerals_go_with_a_session_that_was_left_alone(story: Story) -> None:
     story.history.abandoned(ALICE)
-    assert story.history.waiting_to_expire == []
+    assert story.history.waiting_to_expire(30_000) == []
     shown = story.shown()
     assert story.judge(shown) == []
-    assert story.history.waiting_to_expire == [ALICE]
+    assert story.history.waiting_to_expire(30_000) == [ALICE]
+    assert story.history.waiting_to_expire(29_999) == []
     story.log(ALICE, 0, raw.CLOSE_SESSION)
     assert "b'/q/s-0000000001' is there and was never written" in story.judge(shown)[-1]
-    assert story.history.waiting_to_expire == []
+    assert story.history.waiting_to_expire(30_000) == []
 
 
 def test_a_session_that_expires_though_it_has_a_client_is_seen(story: Story) -> None:
