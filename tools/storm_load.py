@@ -8,7 +8,6 @@ Invariant: a write is known to the History before its first byte leaves, a reply
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,11 +93,6 @@ class Client:
             self._session.wire.close()
         self._session = None
 
-    def abandon(self) -> None:
-        """Connection and session; it expires."""
-        self.history.abandoned(self.session_id)
-        self.drop()
-
     def send(self, write: Write) -> None:
         """One write, without waiting for what comes of it."""
         assert self._session is not None
@@ -124,11 +118,11 @@ class Client:
             self.history.answered(self.session_id, xid, Answer(reply.zxid, reply.err, body))
             self._remember(write, body)
 
-    def drain(self) -> None:
-        """All that still comes from a server that is dead; then there is no connection any more."""
+    def drain(self, left: int = 0) -> None:
+        """Reads replies while they come; then there is no connection any more."""
         if self._session is not None:
             with contextlib.suppress(raw.Closed):
-                self.read()
+                self.read(left)
         self.drop()
 
     def close(self) -> None:
@@ -309,9 +303,3 @@ def observe(history: History, host: str, port: int, log_dir: Path) -> None:
     history.counts["trees compared"] += 1
     reader.close()
     history.consume(log_dir, is_over=False)
-
-
-def is_open(host: str, port: int) -> bool:
-    """Whether somebody listens."""
-    with socket.socket() as probe:
-        return probe.connect_ex((host, port)) == 0

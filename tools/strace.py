@@ -63,9 +63,9 @@ class Injection:
         return f"{self.calls} {self.error} at {self.first}{'+' if self.is_lasting else ''}"
 
 
-def draw(dice: Random) -> Injection:
-    """Any of them."""
-    calls = dice.choice(sorted(CALLS))
+def draw(dice: Random, *, with_attached: bool = True) -> Injection:
+    """Any of them; or of those only that need not be attached."""
+    calls = dice.choice(sorted(CALLS if with_attached else CALLS.keys() - {"openat"}))
     errors, most = CALLS[calls]
     return Injection(calls, dice.choice(errors), dice.choice((1, 2, 3, dice.randint(1, most))), dice.random() < 0.5)
 
@@ -136,6 +136,12 @@ class Attached:
         self._process.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()
+
+
+def may_attach() -> bool:
+    """Whether this user may trace a process that runs already."""
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0"
 
 
 def why_missing() -> str | None:

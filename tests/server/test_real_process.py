@@ -66,21 +66,21 @@ def test_nothing_acknowledged_is_lost_by_kills(storm: Storm) -> None:
     storm.finish()
     assert storm.counts["kills"] == 3
     assert storm.counts["trees compared"] >= 5
-    assert storm.counts["resumed"] >= 8
-    assert storm.counts["acknowledged"] > 100
+    assert storm.counts["resumed"] >= 4
+    assert storm.counts["acknowledged"] > 10
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("traceable")
 def test_nothing_is_acknowledged_after_a_failed_sync(storm: Storm) -> None:
-    storm.error_round(Injection("fdatasync", "EIO", 20, is_lasting=True))
+    storm.error_round(Injection("fdatasync", "EIO", 5, is_lasting=True))
     assert storm.counts["ended by the log"] == 1
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("traceable")
 def test_nothing_is_acknowledged_after_a_failed_write(storm: Storm) -> None:
-    storm.error_round(Injection("pwrite64", "EIO", 30, is_lasting=True))
+    storm.error_round(Injection("pwrite64", "EIO", 8, is_lasting=True))
     assert storm.counts["ended by the log"] == 1
 
 
