@@ -5,9 +5,10 @@ the middle of a snapshot, of a new log, of a purge, of a start), by a call that 
 Then its log is read, the server starts again on the same directory, and what a client reads there is compared with the
 history of all that was sent and answered (`storm_history.py`); now and then a Java server reads a copy as well. Power
 loss is not this storm's but `storm_server.py`'s: a process that is killed leaves its writes with the kernel. What a
-lost sync would lose is seen all the same, in strace's record of the syncs. The tests run samples of the same functions.
+lost sync would lose is seen all the same, in strace's record of the syncs, and some of it is torn off the log. The
+tests run samples of the same functions.
 
-Command line: `python -m tools.storm_process --kills 50 --errors 36 --full 6` prints what it covered and adds a line to
+Command line: `python -m tools.storm_process --kills 50 --errors 48 --full 6` prints what it covered and adds a line to
 docs/ledger.md.
 """
 
@@ -34,7 +35,7 @@ from typing import Final
 from tests.interop import peers, raw
 from tests.interop.peers import CoatiFailed, CoatiServer
 from tools import javapeer, strace
-from tools.storm_history import History, read_log
+from tools.storm_history import History, log_files, read_log
 from tools.storm_load import SHORT_TIMEOUT_MS, Client, foundations, observe
 from tools.strace import Injection
 from tools.tree_model import Write
@@ -69,7 +70,7 @@ SNAPSHOT_FAILED: Final = "snapshot failed"
 # What a server says when a call has failed while it served.
 TOLD: Final = (LOG_IS_BROKEN, SNAPSHOT_FAILED, "purge failed")
 TMPFS_MB: Final = 8
-KILL_MODES: Final = ("time", "time", "tmp", "tmp", "log.", "snapshot.")
+KILL_MODES: Final = ("time", "time", "tmp", "tmp", "log", "snapshot")
 
 Make = Callable[..., CoatiServer]
 
@@ -113,7 +114,7 @@ class Killer(threading.Thread):
         if self._mode == "tmp":
             return any(name.endswith(".tmp") for name in names)
         new = [name for name in names if name not in before and not name.endswith(".tmp")]
-        return any(name.startswith(self._mode) for name in new)
+        return any(name.startswith(f"{self._mode}.") for name in new)
 
 
 class Traced(CoatiServer):
@@ -232,14 +233,13 @@ class Storm:
         self._count_files()
 
     def _count_files(self) -> None:
-        names = dict.fromkeys(
-            path.name for name in (self.log_dir, self.data_dir / "version-2") for path in name.glob("*.*")
-        )
+        directories = (self.log_dir, self.data_dir / "version-2")
+        names = dict.fromkeys(path.name for directory in directories for path in directory.glob("*.*"))
+        names.pop("coati.lock", None)
         for name in names:
             if name not in self._files:
-                kind = "half a snapshot" if name.endswith(".tmp") else f"{name.partition('.')[0]} files"
-                self.counts[kind] += 1
-        self.counts["purged files"] += sum(name not in names and not name.endswith(".tmp") for name in self._files)
+                self.counts["half" if name.endswith(".tmp") else name.partition(".")[0]] += 1
+        self.counts["purged"] += sum(name not in names and not name.endswith(".tmp") for name in self._files)
         self._files = names
 
     def check_log(self, server: CoatiServer) -> None:
@@ -398,8 +398,12 @@ class Storm:
         if not wait_until(lambda: strace.read_record(record, server.pid).is_over):
             raise OSError(f"strace does not end: {server.log()[-500:]}")
         seen = strace.read_record(record, server.pid)
-        self.end()
+        for client in self.clients:
+            client.drain()
         durable = durable_zxid(self.log_dir, floor, seen.durable)
+        if is_serving and not injection.is_attached and self.history.tree.zxid <= durable:
+            self.counts["tails torn"] += tear(self.log_dir, seen.durable, self.dice)
+        self.end()
         if self.history.highest_acked > durable:
             acked = self.history.highest_acked
             self.history.fault(f"zxid {acked:#x} was acknowledged, synced was the log up to {durable:#x}")
@@ -560,6 +564,19 @@ def durable_zxid(directory: Path, floor: int, durable: Mapping[str, int]) -> int
     return zxid
 
 
+def tear(directory: Path, durable: Mapping[str, int], dice: Random) -> bool:
+    """Takes some of what was not synced away from the newest log, as a loss of power may; False if there is nothing."""
+    path = log_files(directory)[-1][1]
+    data = path.read_bytes()
+    end = len(data.rstrip(b"\x00"))
+    kept = durable.get(path.name, 0)
+    if kept >= end:
+        return False
+    cut = dice.randint(kept, end)
+    path.write_bytes(data[:cut] + bytes(len(data) - cut))
+    return True
+
+
 def newest_snapshot(directory: Path) -> int:
     """Its zxid."""
     names = [path.name for path in directory.glob("snapshot.*") if not path.name.endswith(".tmp")]
@@ -584,6 +601,11 @@ def scratch_directory() -> Iterator[Path]:
         yield Path(name)
 
 
+def progress(what: str, storm: Storm) -> None:
+    """One line, to those who wait."""
+    print(f"{what}: zxid {storm.history.tree.zxid:#x}", file=sys.stderr, flush=True)
+
+
 def kills(seed: int, count: int, *, java: bool) -> Counter[str]:
     """So many kills of the server of one directory. Raises Failed."""
     with scratch_directory() as scratch:
@@ -592,7 +614,7 @@ def kills(seed: int, count: int, *, java: bool) -> Counter[str]:
             storm.kill_round(number)
             if java and number % JAVA_EVERY == 0:
                 storm.compare_with_java()
-            print(f"kill {number}: {summary(storm.counts)}", file=sys.stderr, flush=True)
+            progress(f"kill {number}", storm)
         storm.finish()
         return storm.counts
 
@@ -607,7 +629,7 @@ def errors(seed: int, count: int) -> Counter[str]:
             for _ in range(first, min(count, first + ERRORS_A_DIRECTORY)):
                 injection = strace.draw(dice, with_attached=strace.may_attach())
                 storm.error_round(injection)
-                print(f"{injection}: {summary(storm.counts)}", file=sys.stderr, flush=True)
+                progress(str(injection), storm)
             storm.finish()
             total += storm.counts
     return total
@@ -658,7 +680,18 @@ def full(seed: int, count: int, prefix: list[str]) -> Counter[str]:
 
 def summary(counts: Counter[str]) -> str:
     """All of them in words."""
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
+    c = counts
+    modes = ", ".join(f"{mode} {c[f'at {mode}']}" for mode in dict.fromkeys(KILL_MODES))
+    errors_ended = f"{c['ended at start']} at the start, {c['ended by the log']} by the log"
+    disks = ", ".join(f"{mode} {c[f'full: {mode}']}" for mode in FULL_MODES)
+    return (
+        f"{c['kills']} kills under load (at {modes}) and {c['kills at start']} while starting; "
+        f"{c['errors']} servers with failing calls, {errors_ended}, {c['went on with a warning']} went on, "
+        f"{c['errors not reached']} killed before, {c['tails torn']} tails torn; {c['full disks']} full disks ({disks}); "
+        f"{c['writes']} writes, {c['acknowledged']} acknowledged, {c['txns']} txns, {c['resumed']} sessions resumed, "
+        f"{c['expired']} expired; {c['log']} logs, {c['snapshot']} snapshots, {c['half']} half ones, "
+        f"{c['purged']} files purged; {c['trees compared']} trees compared, {c['Java compared']} more as Java reads them"
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[Counter[str], list[str]]:
@@ -691,7 +724,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the storms and notes them down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--errors", type=int, default=36, help="servers with calls that fail")
+    parser.add_argument("--errors", type=int, default=48, help="servers with calls that fail")
     parser.add_argument("--full", type=int, default=6, help="full disks")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--date", default=None, help="of the line in the ledger; today's if it is not given")

@@ -18,7 +18,6 @@ from tools.strace import Injection
 
 FAULTY = Path(__file__).with_name("faulty.py")
 BALLAST = 200
-NEVER = 60_000
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ class NeverSyncs(Traced):
 
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_by_kills(storm: Storm) -> None:
-    for number, mode in enumerate(("time", "tmp", "log.")):
+    for number, mode in enumerate(("time", "tmp", "log")):
         storm.kill_round(number, mode=mode)
     storm.finish()
     assert storm.counts["kills"] == 3
@@ -125,7 +124,7 @@ def test_the_storm_finds_a_server_that_forgets_its_last_txn(storm: Storm) -> Non
 def test_the_storm_finds_a_server_that_never_syncs(storm: Storm) -> None:
     storm.traced = NeverSyncs
     with pytest.raises(Failed, match="was acknowledged, synced was the log up to 0x0"):
-        storm.error_round(Injection("fsync", "EIO", NEVER, is_lasting=False))
+        storm.error_round(Injection("fsync", "EIO", strace.NEVER, is_lasting=False))
 
 
 def kill_on(storm: Storm) -> None:
