@@ -687,10 +687,11 @@ def summary(counts: Counter[str]) -> str:
     return (
         f"{c['kills']} kills under load (at {modes}) and {c['kills at start']} while starting; "
         f"{c['errors']} servers with failing calls, {errors_ended}, {c['went on with a warning']} went on, "
-        f"{c['errors not reached']} killed before, {c['tails torn']} tails torn; {c['full disks']} full disks ({disks}); "
+        f"{c['errors not reached']} killed before, {c['tails torn']} tails torn; "
+        f"{c['full disks']} full disks ({disks}); "
         f"{c['writes']} writes, {c['acknowledged']} acknowledged, {c['txns']} txns, {c['resumed']} sessions resumed, "
         f"{c['expired']} expired; {c['log']} logs, {c['snapshot']} snapshots, {c['half']} half ones, "
-        f"{c['purged']} files purged; {c['trees compared']} trees compared, {c['Java compared']} more as Java reads them"
+        f"{c['purged']} files purged; {c['trees compared']} trees compared, {c['Java compared']} more as Java has them"
     )
 
 

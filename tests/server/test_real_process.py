@@ -79,7 +79,7 @@ def test_nothing_is_acknowledged_after_a_failed_sync(storm: Storm) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("traceable")
 def test_nothing_is_acknowledged_after_a_failed_write(storm: Storm) -> None:
-    storm.error_round(Injection("pwrite64", "EIO", 8, is_lasting=True))
+    storm.error_round(Injection("pwrite64", "EIO", 20, is_lasting=True))
     assert storm.counts["ended by the log"] == 1
 
 
