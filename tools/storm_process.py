@@ -70,7 +70,8 @@ SNAPSHOT_FAILED: Final = "snapshot failed"
 # What a server says when a call has failed while it served.
 TOLD: Final = (LOG_IS_BROKEN, SNAPSHOT_FAILED, "purge failed")
 TMPFS_MB: Final = 8
-KILL_MODES: Final = ("time", "time", "tmp", "tmp", "log", "snapshot")
+STOP: Final = "stop"
+KILL_MODES: Final = ("time", "time", "tmp", "tmp", "log", "snapshot", STOP)
 
 Make = Callable[..., CoatiServer]
 
@@ -80,7 +81,10 @@ class Failed(AssertionError):
 
 
 class Killer(threading.Thread):
-    """Kills the process after a time, or earlier: `late_s` after its directory changed in the way it waits for."""
+    """Kills the process after a time, or earlier: `late_s` after its directory changed in the way it waits for.
+
+    Mode STOP asks it to end instead.
+    """
 
     def __init__(self, server: CoatiServer, directory: Path, mode: str, *, delay_s: float, late_s: float = 0.0) -> None:
         super().__init__(name="killer", daemon=True)
@@ -100,13 +104,16 @@ class Killer(threading.Thread):
             if self._is_moment(before):
                 never.wait(self._late_s)
                 break
-        self._server.kill9()
+        if self._mode == STOP:
+            self._server.stop()
+        else:
+            self._server.kill9()
 
     def _names(self) -> dict[str, None]:
         return dict.fromkeys(os.listdir(self._directory))
 
     def _is_moment(self, before: dict[str, None]) -> bool:
-        if self._mode == "time":
+        if self._mode in ("time", STOP):
             return False
         names = self._names()
         if self._mode == "gone":
@@ -256,7 +263,7 @@ class Storm:
     # Killed.
 
     def kill_round(self, number: int, *, mode: str | None = None) -> None:
-        """Starts the server, compares, writes and kills it. Raises Failed."""
+        """Starts the server, compares, writes and kills or stops it. Raises Failed."""
         mode = mode or self.dice.choice(KILL_MODES)
         if self.log_dir.exists() and self.dice.random() < 0.2:
             self._kill_at_start()
@@ -271,16 +278,16 @@ class Storm:
             killer.start()
             self.load(server, lambda: not server.is_running)
             killer.join()
-            self._expect(server, -signal.SIGKILL)
+            self._expect(server, STOPPED if mode == STOP else -signal.SIGKILL)
             self.check_log(server)
         except (raw.Silent, raw.Closed, CoatiFailed) as error:
             self.history.fault(f"{type(error).__name__}: {error} {server.log()[-2000:]}")
         finally:
             server.close()
         self.end()
-        self.counts["kills"] += 1
+        self.counts["kills"] += mode != STOP
         self.counts[f"at {mode}"] += 1
-        self.check(f"kill {number} at {mode}")
+        self.check(f"round {number}, killed at {mode}")
 
     def _kill_at_start(self) -> None:
         server = self.server()
@@ -610,11 +617,13 @@ def kills(seed: int, count: int, *, java: bool) -> Counter[str]:
     """So many kills of the server of one directory. Raises Failed."""
     with scratch_directory() as scratch:
         storm = Storm(seed, scratch)
-        for number in range(1, count + 1):
+        number = 0
+        while storm.counts["kills"] < count:
+            number += 1
             storm.kill_round(number)
             if java and number % JAVA_EVERY == 0:
                 storm.compare_with_java()
-            progress(f"kill {number}", storm)
+            progress(f"round {number}", storm)
         storm.finish()
         return storm.counts
 
@@ -681,12 +690,12 @@ def full(seed: int, count: int, prefix: list[str]) -> Counter[str]:
 def summary(counts: Counter[str]) -> str:
     """All of them in words."""
     c = counts
-    modes = ", ".join(f"{mode} {c[f'at {mode}']}" for mode in dict.fromkeys(KILL_MODES))
+    modes = ", ".join(f"{mode} {c[f'at {mode}']}" for mode in dict.fromkeys(KILL_MODES) if mode != STOP)
     errors_ended = f"{c['ended at start']} at the start, {c['ended by the log']} by the log"
     disks = ", ".join(f"{mode} {c[f'full: {mode}']}" for mode in FULL_MODES)
     return (
-        f"{c['kills']} kills under load (at {modes}) and {c['kills at start']} while starting; "
-        f"{c['errors']} servers with failing calls, {errors_ended}, {c['went on with a warning']} went on, "
+        f"{c['kills']} kills under load (at {modes}) and {c['kills at start']} while starting, "
+        f"{c[f'at {STOP}']} stops; {c['errors']} servers with failing calls, {errors_ended}, {c['went on with a warning']} went on, "
         f"{c['errors not reached']} killed before, {c['tails torn']} tails torn; "
         f"{c['full disks']} full disks ({disks}); "
         f"{c['writes']} writes, {c['acknowledged']} acknowledged, {c['txns']} txns, {c['resumed']} sessions resumed, "

@@ -60,7 +60,7 @@ class NeverSyncs(Traced):
 
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_by_kills(storm: Storm) -> None:
-    for number, mode in enumerate(("time", "tmp", "log")):
+    for number, mode in enumerate(("time", "tmp", storm_process.STOP, "log")):
         storm.kill_round(number, mode=mode)
     storm.finish()
     assert storm.counts["kills"] == 3
@@ -108,14 +108,14 @@ def test_a_full_disk_loses_nothing(mode: str, mounts: list[str]) -> None:
 @pytest.mark.slow
 def test_the_storm_finds_a_server_that_answers_before_it_writes(storm: Storm) -> None:
     storm.make = AnswersFirst
-    with pytest.raises(Failed, match=r"(?s)seed 1, kill .*acknowledged at zxid .*, and lost"):
+    with pytest.raises(Failed, match=r"(?s)seed 1, round .*acknowledged at zxid .*, and lost"):
         kill_on(storm)
 
 
 @pytest.mark.slow
 def test_the_storm_finds_a_server_that_forgets_its_last_txn(storm: Storm) -> None:
     storm.make = ForgetsTheLast
-    with pytest.raises(Failed, match="seed 1, kill 1"):
+    with pytest.raises(Failed, match="seed 1, round 1"):
         kill_on(storm)
 
 
