@@ -695,7 +695,8 @@ def summary(counts: Counter[str]) -> str:
     disks = ", ".join(f"{mode} {c[f'full: {mode}']}" for mode in FULL_MODES)
     return (
         f"{c['kills']} kills under load (at {modes}) and {c['kills at start']} while starting, "
-        f"{c[f'at {STOP}']} stops; {c['errors']} servers with failing calls, {errors_ended}, {c['went on with a warning']} went on, "
+        f"{c[f'at {STOP}']} stops; {c['errors']} servers with failing calls, {errors_ended}, "
+        f"{c['went on with a warning']} went on, "
         f"{c['errors not reached']} killed before, {c['tails torn']} tails torn; "
         f"{c['full disks']} full disks ({disks}); "
         f"{c['writes']} writes, {c['acknowledged']} acknowledged, {c['txns']} txns, {c['resumed']} sessions resumed, "
