@@ -529,6 +529,22 @@ def test_a_snapshot_ends_with_the_driver() -> None:
     assert server.driver.last_snapshot_zxid == 0
 
 
+def test_the_reason_to_end_is_the_last_word(caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk fails the log first, then the snapshot that was being written; the second is no news any more."""
+    server = serve(snap_count=10_000)
+    client = joined(server)
+    grow(server, client, 0, SLICE_NODES)
+    server.run()
+    server.disk.fail("write", 1, errno.ENOSPC, where="/log.")
+    snapshot = server.disk.fail("write", 1, errno.ENOSPC, where="/snapshot.")
+    server.replica.snapshot_is_due = True
+    client.create(b"/x")
+    server.run()
+    assert len(server.fatal) == 1
+    assert snapshot.seen == 1
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 class Purging(Driver):
     """The driver as a server runs it that purges after each snapshot."""
 

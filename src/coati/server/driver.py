@@ -261,6 +261,9 @@ class Driver:
         assert export is not None, "only a snapshot that began can end"
         self._export = None
         self._writer = None
+        if self._is_dead:
+            # The reason to end has been said, and is to be the last word.
+            return
         if error is not None:
             # What the log holds is as durable as before; the next snapshot may succeed (ZOOKEEPER-3082).
             logger.warning("snapshot failed zxid=%#x error=%s", export.zxid, error)

@@ -361,7 +361,7 @@ class Store:
             self._writer = None
             if error is None and file.is_finished:
                 self._valid[file.name] = None
-            elif error is not None:
+            elif error is not None and self.failed is None:
                 logger.warning("the snapshot %s could not be written: %s", file.name, error)
 
         head = format.encode_snapshot_head(sessions, acls)
