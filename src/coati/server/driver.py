@@ -278,6 +278,8 @@ class Driver:
         self._store.purge(self._on_purged)
 
     def _on_purged(self, names: list[str], error: BaseException | None) -> None:
+        if self._is_dead:
+            return
         if error is not None:
             logger.warning("purge failed error=%s", error)
         elif names:

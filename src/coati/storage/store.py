@@ -424,7 +424,7 @@ class Store:
             self._disk.submit(purge.step, lambda error: self._purged(purge, done, error))
             return
         self._is_purging = False
-        if error is not None:
+        if error is not None and self.failed is None:
             logger.warning("purging stopped: %s", error)
         done(purge.removed, error)
 
