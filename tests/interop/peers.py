@@ -142,8 +142,17 @@ class CoatiServer:
             str(self.scratch / "zoo.cfg"),
         ]
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the last process ended, a signal as its negative number; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
     def start(self) -> None:
         """Start (again, on the same directory and port) and wait until it serves. Raises CoatiFailed."""
+        self._wait_ready(self.launch())
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start, and do not wait."""
         assert not self.is_running, "already running"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         cfg = {
@@ -161,7 +170,7 @@ class CoatiServer:
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.scratch
             )
         _running[id(self)] = self
-        self._wait_ready(self._process)
+        return self._process
 
     def stop(self) -> None:
         """SIGTERM and wait; SIGKILL when that takes too long. A stopped server can be started again."""

@@ -542,6 +542,27 @@ def test_a_snapshot_ends_with_the_driver() -> None:
     assert server.driver.last_snapshot_zxid == 0
 
 
+@pytest.mark.parametrize("second", ["snapshot", "purge"])
+def test_the_reason_to_end_is_the_last_word(second: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk fails the log first, then the snapshot or the purge that was under way; that is no news any more."""
+    server = serve(snap_count=20)
+    client = joined(server)
+    for number in range(120):
+        client.create(b"/%d" % number)
+        server.run(10)
+    server.disk.fail("write", 1, errno.EIO, where="/log.")
+    fault = server.disk.fail({"snapshot": "create", "purge": "remove"}[second], 1, errno.EIO, where="/snapshot.")
+    client.create(b"/x")
+    server.replica.snapshot_is_due = second == "snapshot"
+    server.driver.turn()
+    if second == "purge":
+        server.driver.purge()
+    server.run()
+    assert len(server.fatal) == 1
+    assert fault.seen == 1
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 class Purging(Driver):
     """The driver as a server runs it that purges after each snapshot."""
 

@@ -265,6 +265,9 @@ class Driver:
         assert export is not None, "only a snapshot that began can end"
         self._export = None
         self._writer = None
+        if self._is_dead:
+            # The reason to end has been said, and is to be the last word.
+            return
         if error is not None:
             # What the log holds is as durable as before; the next snapshot may succeed (ZOOKEEPER-3082).
             logger.warning("snapshot failed zxid=%#x error=%s", export.zxid, error)
@@ -280,6 +283,8 @@ class Driver:
         self._store.purge(self._on_purged)
 
     def _on_purged(self, names: list[str], error: BaseException | None) -> None:
+        if self._is_dead:
+            return
         if error is not None:
             logger.warning("purge failed error=%s", error)
         elif names:

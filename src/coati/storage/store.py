@@ -361,7 +361,7 @@ class Store:
             self._writer = None
             if error is None and file.is_finished:
                 self._valid[file.name] = None
-            elif error is not None:
+            elif error is not None and self.failed is None:
                 logger.warning("the snapshot %s could not be written: %s", file.name, error)
 
         head = format.encode_snapshot_head(sessions, acls)
@@ -424,7 +424,7 @@ class Store:
             self._disk.submit(purge.step, lambda error: self._purged(purge, done, error))
             return
         self._is_purging = False
-        if error is not None:
+        if error is not None and self.failed is None:
             logger.warning("purging stopped: %s", error)
         done(purge.removed, error)
 
