@@ -148,15 +148,17 @@ class AccessConfig:
 class AuthResult:
     """What came of an auth packet: `err` is OK or AUTH_FAILED, `ids` are to be added to the connection.
 
-    `must_close` says that the connection ends without a word, so that the client tries another server.
+    `must_close` says that the connection ends without a word, so that the client tries another server. `names_super`
+    says that somebody would be the super user, rightly or not.
     """
 
-    __slots__ = ("err", "ids", "must_close")
+    __slots__ = ("err", "ids", "must_close", "names_super")
 
-    def __init__(self, err: int, ids: list[Id], must_close: bool = False) -> None:
+    def __init__(self, err: int, ids: list[Id], must_close: bool = False, names_super: bool = False) -> None:
         self.err = err
         self.ids = ids
         self.must_close = must_close
+        self.names_super = names_super
 
 
 class Access:
@@ -175,18 +177,20 @@ class Access:
         for who in ids:
             if who.scheme == "super":
                 return True
-        return any(entry.perms & perm and self._matches(entry.id, ids) for entry in acl.entries)
+        # By hash, as both lists may have thousands.
+        mine = dict.fromkeys(ids)
+        addresses = [who.id for who in ids if who.scheme == "ip"]
+        return any(entry.perms & perm and self._matches(entry.id, mine, addresses) for entry in acl.entries)
 
-    def _matches(self, wanted: Id, ids: list[Id]) -> bool:
+    def _matches(self, wanted: Id, ids: dict[Id, None], addresses: list[str]) -> bool:
         scheme = wanted.scheme
         if scheme == "world" and wanted.id == "anyone":
             return True
         if not self.has_provider(scheme):
             return False
-        for who in ids:
-            if who.scheme == scheme and (ip_matches(who.id, wanted.id) if scheme == "ip" else who.id == wanted.id):
-                return True
-        return False
+        if scheme == "ip":
+            return any(ip_matches(address, wanted.id) for address in addresses)
+        return wanted in ids
 
     def has_provider(self, scheme: str) -> bool:
         """Whether ACLs and auth packets of this scheme mean something here (ProviderRegistry)."""
@@ -228,7 +232,7 @@ class Access:
         if scheme == "ip":
             return AuthResult(errors.OK, [Id("ip", address)])
         if scheme == "digest" and self.config.digest_enabled and auth is not None:
-            return AuthResult(errors.OK, self._digest_ids(auth))
+            return self._authenticate_digest(auth)
         if scheme == "ensemble" and "ensemble" in self.config.schemes:
             names = self.config.ensemble_names
             if not auth or not names or auth.decode("utf-8", "replace") in names:
@@ -248,11 +252,14 @@ class Access:
                 infos.append(ClientInfo(who.scheme, who.id))
         return infos
 
-    def _digest_ids(self, auth: bytes) -> list[Id]:
+    def _authenticate_digest(self, auth: bytes) -> AuthResult:
         digest = generate_digest(auth.decode("utf-8", "replace"), self.config.digest_algorithm)
         mine = Id("digest", digest)
+        wanted = self.config.super_digest
         # The super user is named first, and is himself as well.
-        return [SUPER, mine] if digest == self.config.super_digest else [mine]
+        ids = [SUPER, mine] if digest == wanted else [mine]
+        is_named = wanted is not None and digest.split(":", 1)[0] == wanted.split(":", 1)[0]
+        return AuthResult(errors.OK, ids, names_super=is_named)
 
 
 def generate_digest(id_password: str, algorithm: str = "sha1") -> str:

@@ -36,6 +36,8 @@ _pack_int = Struct(">i").pack
 _unpack_int = Struct(">i").unpack_from
 
 HEADER_BYTES: Final = 16
+# What a client may have in one reply to a multiRead.
+MAX_MULTI_READ_BYTES: Final = 32 << 20
 _END_OF_MULTI: Final = _pack_multi_header(-1, True, -1)
 NO_ZXID: Final = -1
 # What String.trim takes off: everything up to the space.
@@ -289,7 +291,13 @@ class Answers:
             # Java finds out when it has begun the response, and sends what there is of it.
             err = errors.MARSHALLING_ERROR
             ops = []
+        size = 0
         for op in ops:
+            if size > MAX_MULTI_READ_BYTES:
+                # Twenty bytes of request may ask for a megabyte, and a request holds fifty thousand times that.
+                err = errors.MARSHALLING_ERROR
+                w = Writer()
+                break
             try:
                 node = self._readable(conn, op.path, codes.PERM_READ)
             except KeeperError as error:
@@ -297,7 +305,9 @@ class Answers:
                 w.int32(error.code)
                 continue
             w.raw(_pack_multi_header(op.op, False, errors.OK))
-            w.raw(node.body if op.op == codes.OP_GET_DATA else children_vector(op.path or ROOT, node))
+            part = node.body if op.op == codes.OP_GET_DATA else children_vector(op.path or ROOT, node)
+            size += len(part)
+            w.raw(part)
         w.raw(_END_OF_MULTI)
         body = w.getvalue()
         return pack_reply(HEADER_BYTES + len(body), xid, self._tree.last_zxid, err) + body
