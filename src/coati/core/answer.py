@@ -144,14 +144,23 @@ def children_vector(path: bytes, node: Znode) -> bytes:
         return _NO_CHILDREN
     wire = children.wire
     if wire is None:
-        cut = len(path) + (path != ROOT)
-        parts = [_pack_int(len(children.paths))]
-        for child in children.paths:
-            parts.append(_pack_int(len(child) - cut))
-            parts.append(child[cut:])
-        wire = b"".join(parts)
+        wire = _string_vector(list(children.paths), len(path) + (path != ROOT))
         children.wire = wire
     return wire
+
+
+def _string_vector(paths: list[bytes], cut: int) -> bytes:
+    """The paths without their first bytes as a jute vector. Grows in place: a million pieces take longer to join."""
+    vector = bytearray(_pack_int(len(paths)))
+    size = 0
+    head = _pack_int(0)
+    for path in paths:
+        if len(path) - cut != size:
+            size = len(path) - cut
+            head = _pack_int(size)
+        vector += head
+        vector += path[cut:]
+    return bytes(vector)
 
 
 _NO_CHILDREN: Final = _pack_int(0)
@@ -397,11 +406,7 @@ class Answers:
         paths = list(mine)
         if prefix is not None and _BLANK.fullmatch(prefix) is None and _trim(prefix) != ROOT:
             paths = [path for path in paths if path.startswith(prefix)]
-        w = Writer()
-        w.int32(len(paths))
-        for path in paths:
-            w.path(path)
-        return w.getvalue()
+        return _string_vector(paths, 0)
 
     def _get_all_children_number(self, conn: Watcher, r: Reader) -> bytes:
         path = r.path()

@@ -150,13 +150,16 @@ class Tree:
         """How many znodes are below `path`, which exists (DataTree.getAllChildrenNumber)."""
         if path == ROOT:
             return len(self.nodes) - 1
-        count = -1
-        waiting = [path]
-        while waiting:
-            count += 1
-            children = self.nodes[waiting.pop()].children
-            if children is not None:
-                waiting.extend(children.paths)
+        nodes = self.nodes
+        count = 0
+        level = [path]
+        while level:
+            # A level at a time: one may have a million, and everybody waits.
+            families = [family for above in level if (family := nodes[above].children) is not None]
+            level = []
+            for family in families:
+                level.extend(family.paths)
+            count += len(level)
         return count
 
     # Staging: one method a kind of change
