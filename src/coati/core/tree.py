@@ -159,6 +159,10 @@ class Tree:
             level = []
             for family in families:
                 level.extend(family.paths)
+            if len(level) > len(nodes) // 4:
+                # To look at all names is faster then than at that many znodes.
+                prefix = path + b"/"
+                return len([name for name in nodes if name.startswith(prefix)])
             count += len(level)
         return count
 
