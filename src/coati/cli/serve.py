@@ -6,6 +6,7 @@ Knows the flags; what the keys mean is `server.config`'s, and running is `server
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Final
 
@@ -33,7 +34,20 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"coati serve: {error}", file=sys.stderr)
         return INVALID_INVOCATION
+    keep_standard_files()
     return run(config, sys.stderr, log_level=options.log_level, on_serving=_hint if options.hint else _say_nothing)
+
+
+def keep_standard_files() -> None:
+    """Puts /dev/null where the parent closed 0, 1 or 2.
+
+    They would be the next files that are opened, perhaps the log, and a library that complains would write into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _say_nothing(address: str) -> None:

@@ -347,7 +347,6 @@ def run(
     on_serving: Callable[[str], None] = lambda address: None,
 ) -> int:
     """Runs a server until a signal ends it; the process's exit code. Logs go to `stream`."""
-    keep_standard_files()
     logs.set_up(stream, log_level)
     for number in _STOP_SIGNALS:
         signal.signal(number, _interrupt)
@@ -444,18 +443,6 @@ def _on_exception(server: Server, context: dict[str, object]) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
-
-
-def keep_standard_files() -> None:
-    """Puts /dev/null where the parent closed 0, 1 or 2.
-
-    They would be the next files that are opened, perhaps the log, and a library that complains would write into it.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
 
 
 def raise_file_limit() -> None:
