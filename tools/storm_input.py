@@ -44,8 +44,10 @@ PROPS: Mapping[str, str] = {**peers.QUICK_PROPS, "zookeeper.nio.sessionlessCnxnT
 OK: Final = 0
 AUTH_FAILED: Final = -115
 DEADLINE_S: Final = 60.0
-# A quarter of the tick, the longest anybody may have to wait; what all connections of an attack may take in memory;
+# What one of a hundred pings of somebody else may take, on a machine that has more to do; a quarter of the tick, the
+# longest anybody may have to wait behind one answer; what all connections of an attack may take in memory;
 # and lines of log for whatever happens, which are counted and not repeated.
+MAX_P99_MS: Final = 1000
 MAX_LAG_MS: Final = 500
 MAX_GROWTH_MB: Final = 200
 MAX_LOG_LINES: Final = 60
@@ -93,7 +95,7 @@ def forget_peak(server: CoatiServer) -> None:
 
 
 @contextlib.contextmanager
-def attack(server: CoatiServer, *, max_p99_ms: float = MAX_LAG_MS) -> Iterator[list[str]]:
+def attack(server: CoatiServer, *, max_p99_ms: float = MAX_P99_MS) -> Iterator[list[str]]:
     """While the block attacks, an onlooker is served, and behind it all is as before. Yields what is to be told."""
     notes: list[str] = []
     with onlooker.Onlooker(server.host, server.port) as watching:
@@ -247,7 +249,7 @@ def watch_much(server: CoatiServer, count: int) -> str:
 
 def watch_all(server: CoatiServer, sessions: int, writes: int) -> str:
     """Row 29: everybody watches everything."""
-    with many_files(sessions), attack(server, max_p99_ms=10 * MAX_LAG_MS) as notes, contextlib.ExitStack() as stack:
+    with many_files(sessions), attack(server, max_p99_ms=5 * MAX_P99_MS) as notes, contextlib.ExitStack() as stack:
         watchers = [stack.enter_context(session(server, address(number))) for number in range(sessions)]
         for one in watchers:
             one.send(raw.ADD_WATCH, raw.path_version("/", 1))

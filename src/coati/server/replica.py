@@ -310,10 +310,10 @@ class Replica:
 
         The plain getData of an open znode is served right here: it is most of what a server does.
         """
-        tree = self.tree
-        find = tree.nodes.get
-        zxid = tree.last_zxid
-        append = conn.out.append
+        find = self.tree.nodes.get
+        zxid = self.tree.last_zxid
+        out = conn.out
+        append = out.append
         size = len(data)
         last = size - PATH_HEAD_BYTES
         received = xid = 0
@@ -345,9 +345,9 @@ class Replica:
                 break
             self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
-            room -= len(conn.out[-1]) if conn.out else 0
-            conn.is_full = room < 0 or len(conn.waiting) > self.outstanding_limit
-            if conn.is_full:
+            room -= len(out[-1]) if out else 0
+            if room < 0 or (conn.waiting and len(conn.waiting) > self.outstanding_limit):
+                conn.is_full = True
                 break
         session = conn.session
         assert session is not None, "requests come after the handshake"
