@@ -78,6 +78,38 @@ def test_who_does_not_take_the_answers_gets_no_more_until_they_have_left() -> No
     assert not client.link.is_paused
 
 
+@pytest.mark.parametrize("whole", range(1, 16))
+def test_half_a_request_behind_enough_answers_does_not_stop_the_connection(whole: int) -> None:
+    server, client = with_big()
+    half = len(reads(0, 1)) // 2
+    data = reads(100, whole + 1)
+    client.link.feed(data[:-half])
+    server.run(10)
+    assert xids(client)[1:] == list(range(100, 100 + whole))
+    assert not client.link.is_paused
+    client.link.feed(data[-half:])
+    server.run(10)
+    assert xids(client)[-1] == 100 + whole
+
+
+def test_identity_is_followed_by_what_others_want() -> None:
+    server = serve()
+    client, other = joined(server), joined(server)
+    auth = b"".join(
+        request_frame(codes.XID_AUTH, codes.OP_AUTH, auth_body("digest", b"u%d:x" % number))
+        + request_frame(number, codes.OP_PING)
+        for number in range(20)
+    )
+    client.link.feed(auth + reads(0, 1)[:9])
+    read = other.ping()
+    server.driver.turn()
+    assert other.reply(read).err == OK
+    assert len(client.replies) <= 2
+    server.run(5)
+    assert len(client.replies) == 40
+    assert not client.link.is_paused
+
+
 def test_reads_behind_a_write_are_bounded_too() -> None:
     server, client = with_big()
     client.link.feed(request_frame(99, codes.OP_CREATE, create_body(b"/w")) + reads(100, 50))

@@ -164,7 +164,10 @@ class Conn:
     def join_rest(self, data: bytes) -> bytes:
         """The kept bytes with `data` behind them, or nothing as long as the frame is not whole."""
         self.rest += data
-        return self.take_rest() if len(self.rest) >= self.need_bytes else b""
+        if len(self.rest) >= self.need_bytes:
+            return self.take_rest()
+        self.is_full = False
+        return b""
 
     def be_silent(self) -> None:
         """Nothing more is sent to it, not even what it was to be sent."""

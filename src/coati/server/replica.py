@@ -346,7 +346,7 @@ class Replica:
             self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
             room -= len(out[-1]) if out else 0
-            if room < 0 or (conn.waiting and len(conn.waiting) > self.outstanding_limit):
+            if room < 0 or conn.is_full or (conn.waiting and len(conn.waiting) > self.outstanding_limit):
                 conn.is_full = True
                 break
         session = conn.session
@@ -651,6 +651,8 @@ def _identify(access: Access, guard: Guard, conn: Conn, r: Reader, now_ms: int) 
     result = access.authenticate(r.string(), r.buffer(), host)
     if result.names_super and guard.refuses_super(host, len(result.ids) > 1, now_ms):
         return AuthResult(AUTH_FAILED, [])
+    # Who one is may have to be looked up in long ACLs, anew each time: others come first.
+    conn.is_full = True
     for identity in result.ids:
         if not conn.add_identity(identity):
             return AuthResult(AUTH_FAILED, [])
