@@ -68,6 +68,7 @@ class Link:
 
     def __init__(self) -> None:
         self.is_closed = False
+        self.is_choked = False
 
     def send(self, data: bytes) -> None:
         pass

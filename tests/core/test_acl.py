@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from time import process_time
 
 import pytest
 
 from coati.core.acl import (
+    MAX_VERDICTS,
     OPEN_ACL,
     OPEN_KEY,
     OPEN_WIRE,
@@ -21,6 +23,7 @@ from coati.core.acl import (
     mask_digests,
 )
 from coati.errors import AUTH_FAILED, OK
+from coati.wire import codes
 from coati.wire.records import ACL, ClientInfo, Id
 
 BOB = Id("digest", "bob:" + "EAkjfiBWc9eiN9kGLtBKtJGFm8U=")
@@ -147,6 +150,22 @@ def test_every_entry_counts() -> None:
     assert allows(entries, 2, [IP])
     assert not allows(entries, 1, [IP])
     assert allows(entries, 1, [BOB])
+
+
+def test_long_list_is_not_looked_through_each_time() -> None:
+    access = Access()
+    acl = AclCache().intern([ACL(codes.PERM_READ, Id("digest", f"u{n}:x")) for n in range(20_000)])
+    strangers = [[Id("ip", f"10.0.0.{n}"), Id("digest", f"v{n}:x")] for n in range(2 * MAX_VERDICTS)]
+    last = [Id("digest", "u19999:x")]
+    began = process_time()
+    for _ in range(2000):
+        assert access.allows(acl, codes.PERM_READ, last)
+        assert not access.allows(acl, codes.PERM_WRITE, last)
+        assert not access.allows(acl, codes.PERM_READ, strangers[0])
+    assert process_time() - began < 5
+    assert [access.allows(acl, codes.PERM_READ, who) for who in strangers] == [False] * len(strangers)
+    assert len(acl.verdicts) <= MAX_VERDICTS
+    assert access.allows(acl, codes.PERM_READ, [*strangers[0], *last])
 
 
 def test_super_may_everything() -> None:

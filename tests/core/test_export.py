@@ -182,6 +182,12 @@ def test_ttl_without_extended_types_is_somebody_s_ephemeral() -> None:
         ([row(b"/a")], "before its parent"),
         ([ROOT_ROW, row(b"/a"), row(b"/a")], "twice"),
         ([ROOT_ROW, row(b"/a", key=5)], "has the ACL 5"),
+        ([ROOT_ROW, row(b"ab")], "before its parent"),
+        ([ROOT_ROW, row(b"/a"), row(b"/a//b")], "before its parent"),
+        ([ROOT_ROW, row(b"/a"), row(b"/a/")], "has no name"),
+        ([ROOT_ROW, row(b"/a"), row(b"/a/..")], "has no name"),
+        ([ROOT_ROW, row(b"/a"), row(b"/a/."), row(b"/a/./b")], "has no name"),
+        ([ROOT_ROW, row(b"/a" * 100_000)], "before its parent"),
         ([], "without a root"),
     ],
 )
@@ -189,6 +195,13 @@ def test_what_is_no_tree_is_refused(rows: list[ZnodeTuple], complaint: str) -> N
     """An unknown ACL above all: it must not be read as an open one (ZOOKEEPER-4689)."""
     with pytest.raises(MarshallingError, match=complaint):
         load(rows, {1: READ_ONLY})
+
+
+def test_deep_trees_are_no_recursion() -> None:
+    depth = 3000
+    tree = load([ROOT_ROW, *(row(b"/a" * level) for level in range(1, depth + 1))], {})
+    assert len(tree.nodes) == depth + 1
+    assert tree.descendants(b"/a") == depth - 1
 
 
 def test_acls_nobody_uses_are_dropped() -> None:

@@ -321,9 +321,10 @@ def decode(op: int, body: bytes) -> object:
 class Wire:
     """A TCP connection that sends bytes and receives frames."""
 
-    def __init__(self, host: str, port: int, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, host: str, port: int, *, deadline_s: float = DEADLINE_S, source: str = "") -> None:
+        """`source` is the address to come from; all of 127.0.0.0/8 is the loopback's."""
         self.deadline_s = deadline_s
-        self.sock = socket.create_connection((host, port), timeout=deadline_s)
+        self.sock = socket.create_connection((host, port), deadline_s, (source, 0) if source else None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffered = bytearray()
 
@@ -400,9 +401,10 @@ class Session:
         password: bytes = NO_PASSWORD,
         last_zxid: int = 0,
         deadline_s: float = DEADLINE_S,
+        source: str = "",
     ) -> None:
         """Raises Expired, Closed or Silent when the server does not take the session."""
-        self.wire = Wire(host, port, deadline_s=deadline_s)
+        self.wire = Wire(host, port, deadline_s=deadline_s, source=source)
         self.events: list[Event] = []
         self.last_zxid = last_zxid
         self._xid = 0

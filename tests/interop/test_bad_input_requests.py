@@ -23,11 +23,13 @@ from tests.interop.hostile import (
     NODE_EXISTS,
     OK,
     PROPS,
+    UNIMPLEMENTED,
     ask,
     errors,
 )
 from tests.interop.lockstep import Lockstep
 from tests.interop.peers import Server
+from tests.interop.raw import Reply, i32
 from tests.interop.sequences import BAD_ACLS, BAD_FLAGS, BAD_PATHS, OPCODES, XIDS, Step, encode
 
 # --- paths ----------------------------------------------------------------------------------------
@@ -104,13 +106,13 @@ def test_multi_of_nothing_and_of_checks_only(target: Server) -> None:
 
 def test_multi_of_very_many(target: Server) -> None:
     creates = [(raw.CREATE, raw.create("/many"))] + [
-        (raw.CREATE, raw.create(f"/many/{number}")) for number in range(3000)
+        (raw.CREATE, raw.create(f"/many/{number}")) for number in range(10_000)
     ]
-    deletes = [(raw.DELETE, body) for body in [raw.path_version(f"/many/{number}") for number in range(3000)]]
+    deletes = [(raw.DELETE, body) for body in [raw.path_version(f"/many/{number}") for number in range(10_000)]]
     with peers.session(target) as session:
         for operations in (creates, [*deletes, (raw.DELETE, raw.path_version("/many"))]):
             error, results = session.call(raw.MULTI, raw.multi(operations))
-            assert (error, errors(results)) == (OK, [OK] * 3001)
+            assert (error, errors(results)) == (OK, [OK] * 10_001)
         session.close()
 
 
@@ -215,7 +217,7 @@ def test_invalid_acls(target: Server, acl: list[raw.Acl] | None) -> None:
 
 
 def test_acl_of_many_entries(target: Server) -> None:
-    acl = [(1, "ip", f"10.{number >> 8}.{number & 255}.0/24") for number in range(5000)] + [(31, "world", "anyone")]
+    acl = [(1, "ip", f"10.{number >> 8}.{number & 255}.0/24") for number in range(10_000)] + [(31, "world", "anyone")]
     with peers.session(target) as session:
         assert ask(session, raw.CREATE, raw.create("/acl", b"", acl)) == OK
         error, got = session.call(raw.GET_ACL, raw.ustring("/acl"))
@@ -259,6 +261,23 @@ def test_garbage_in_a_quota_does_no_harm(coati: Server, node: str, text: bytes) 
         assert ask(session, raw.DELETE, raw.path_version("/q/child")) == OK
         session.close()
     assert coati.is_running
+
+
+@pytest.mark.parametrize("op", [raw.CREATE_SESSION, raw.DELETE_CONTAINER])
+def test_operations_of_servers_are_refused_and_never_logged(coati: Server, op: int) -> None:
+    # Java executes them, whoever sends them (docs/divergences.md).
+    with peers.session(coati) as witness:
+        assert ask(witness, raw.CREATE, raw.create("/kept")) == OK
+        for body in (b"", raw.ustring("/kept"), i32(5000), raw.path_version("/kept", -1), bytes(100)):
+            with peers.session(coati) as session:
+                before = witness.ping()
+                session.send(op, body)
+                assert session.receive() == Reply(1, -1, UNIMPLEMENTED, b"")
+                with pytest.raises(raw.Closed):
+                    session.receive()
+                assert witness.ping() == before, "it has been logged"
+        assert ask(witness, raw.DELETE, raw.path_version("/kept")) == OK
+        witness.close()
 
 
 # --- exhaustively, against Java -------------------------------------------------------------------

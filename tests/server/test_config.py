@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import os
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -146,6 +148,19 @@ def test_line_of_many_megabytes_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, MINIMAL + "#" * (10 << 20)) == (
         "TMP/zoo.cfg is larger than 1048576 bytes, so it is not a configuration"
     )
+
+
+def test_file_of_a_hundred_megabytes_is_refused_without_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.cfg"
+    path.write_text(MINIMAL)
+    os.truncate(path, 100 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="is larger than 1048576 bytes, so it is not a configuration"):
+            load_config(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_missing_file_and_directory_are_refused(tmp_path: Path) -> None:

@@ -294,9 +294,9 @@ def test_large_answer_waits_for_its_reader(run: Run, monkeypatch: pytest.MonkeyP
             (protocol,) = port.listener.protocols()
             for _ in range(20_000):
                 await asyncio.sleep(0)
-                if protocol._is_choked:
+                if protocol.is_choked:
                     break
-            assert protocol._is_choked
+            assert protocol.is_choked
             assert made < sessions
             assert await port.ask(b"ruok") == b"imok"
             before = made

@@ -9,6 +9,8 @@ from coati.wire.records import Id
 class DeafLink:
     """coati.server.pipeline.ClientLink, for a connection on which nothing happens."""
 
+    is_choked = False
+
     def send(self, data: bytes) -> None:
         raise AssertionError("nothing is sent here")
 

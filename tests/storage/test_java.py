@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from coati.storage.store import Store, StoreConfig, ZnodeTuple
 from coati.wire.codes import OP_CREATE, OP_CREATE_SESSION
 from coati.wire.records import ACL, CreateSessionTxn, CreateTxn, Id, TxnHeader
 from coati.wire.txns import encode_txn
+from tests.interop import peers, raw
 from tests.storage.kit import encode_znodes, load
 from tools.javapeer import JavaServer, four_letter, why_missing
 
@@ -90,3 +92,76 @@ def test_java_loads_what_the_store_wrote(version: str, compression: str, tmp_pat
     assert len(recovered.tree) == len(ZNODES) + COUNT + 19
     assert recovered.snapshot_name == "snapshot.18" + (f".{compression}" if compression else "")
     store.close()
+
+
+# Versions at their end, which no client reaches by itself: they are written here, and counted on by either server.
+
+INT_MAX, INT_MIN = 2**31 - 1, -(2**31)
+EDGES = (INT_MAX, INT_MAX - 1, INT_MIN, INT_MIN + 1, -2, -1, INT_MAX // 2, INT_MAX // 2 + 1)
+
+
+def fill_edges(directory: Path) -> None:
+    """A snapshot of znodes at the ends of their versions: of data, of children, of the ACL."""
+    disk = RealDisk(lambda callback: callback())
+    store = Store(disk, StoreConfig(str(directory), prealloc_bytes=1 << 16))
+    load(store)
+    znodes: list[ZnodeTuple] = []
+    for number, edge in enumerate(EDGES):
+        znodes.append((b"/v%d" % number, b"x", -1, 0, 0, 0, 0, edge, 0, 0, 0, 0))
+        znodes.append((b"/c%d" % number, b"x", -1, 0, 0, 0, 0, 0, edge, 0, 0, 0))
+        znodes.append((b"/a%d" % number, b"x", -1, 0, 0, 0, 0, 0, 0, edge, 0, 0))
+    store.write_snapshot(0, {}, {}, [encode_znodes(ZNODES), encode_znodes(znodes)], None)
+    store.close()
+    disk.close()
+
+
+def comparable(value: object) -> object:
+    """A reply's body without its times."""
+    if isinstance(value, raw.Stat):
+        counters = (value.version, value.cversion, value.aversion, value.num_children, value.data_length)
+        return (*counters, value.czxid, value.mzxid, value.pzxid)
+    return tuple(map(comparable, value)) if isinstance(value, (tuple, list)) else value
+
+
+def count_on(session: raw.Session) -> Iterator[object]:
+    """Everything that counts, twice over the edge, each with the answer."""
+    for number in range(len(EDGES)):
+        for _ in range(3):
+            yield comparable(session.call(raw.SET_DATA, raw.set_data(f"/v{number}", b"y")))
+            yield comparable(session.call(raw.SET_ACL, raw.set_acl(f"/a{number}", raw.OPEN)))
+        for version in (INT_MAX, INT_MIN, INT_MIN + 1, -1):
+            yield comparable(session.call(raw.SET_DATA, raw.set_data(f"/v{number}", b"z", version)))
+            yield comparable(session.call(raw.SET_ACL, raw.set_acl(f"/a{number}", raw.OPEN, version)))
+        for child in range(3):
+            yield comparable(session.call(raw.CREATE2, raw.create(f"/c{number}/n{child}")))
+            yield comparable(session.call(raw.CREATE, raw.create(f"/c{number}/s-", flags=2)))
+            yield comparable(session.call(raw.EXISTS, raw.path_watch(f"/c{number}")))
+        yield comparable(session.call(raw.DELETE, raw.path_version(f"/c{number}/n0")))
+        yield comparable(session.call(raw.MULTI, raw.multi([(raw.CREATE2, raw.create(f"/c{number}/m-", flags=2))])))
+        yield from show(session, number)
+
+
+def show(session: raw.Session, number: int) -> Iterator[object]:
+    for kind in "vca":
+        yield comparable(session.call(raw.GET_CHILDREN2, raw.path_watch(f"/{kind}{number}")))
+
+
+def test_versions_go_beyond_their_end_as_in_java_and_come_back(tmp_path: Path) -> None:
+    answers: list[list[object]] = []
+    for kind in ("3.9.3", "coati"):
+        directory = tmp_path / kind
+        fill_edges(directory)
+        with peers.running(kind, data_dir=directory, props=peers.LOCKSTEP_PROPS) as server:
+            with peers.session(server) as session:
+                found = list(count_on(session))
+                session.close()
+            server.kill9()
+            server.start()
+            with peers.session(server) as session:
+                for number in range(len(EDGES)):
+                    found += show(session, number)
+                session.close()
+        answers.append(found)
+    java, ours = answers
+    assert len(java) > 20 * len(EDGES)
+    assert ours == java

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from coati.errors import StorageCorrupt, StorageFailed
+from coati.seams import ReadFile
 from coati.storage.recovery import unusable
 from coati.storage.snapshot import SnapshotReader
 from coati.storage.store import Store, ZnodeTuple, ZxidDigest
@@ -304,6 +305,58 @@ def test_logs_and_snapshots_in_two_directories() -> None:
     assert disk.list("/logs/version-2") == ["coati.lock", "log.1"]
     assert disk.list(DIRECTORY) == ["acceptedEpoch", "coati.lock", "currentEpoch", "snapshot.0"]
     assert load(Store(disk, config(log_dir="/logs")))[0].last_zxid == 5
+
+
+class ShrinkingFile:
+    """Its first piece can be read; then somebody cuts the file there."""
+
+    def __init__(self, disk: SimDisk, path: str, file: ReadFile) -> None:
+        self._disk = disk
+        self._path = path
+        self._file = file
+        self._is_cut = False
+
+    def read(self, max_bytes: int) -> bytes:
+        if self._is_cut:
+            return b""
+        self._is_cut = True
+        piece = self._file.read(min(max_bytes, 150))
+        self._disk.put(self._path, piece)
+        return piece
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ShrinkingDisk(SimDisk):
+    victim = ""
+
+    def open_read(self, path: str) -> ReadFile:
+        file = super().open_read(path)
+        return ShrinkingFile(self, path, file) if path.endswith(self.victim) else file
+
+
+@pytest.mark.parametrize("victim", ["snapshot.6", "log.1", "log.7"])
+def test_a_file_that_shrinks_while_it_is_read_is_a_refusal_or_a_torn_tail(victim: str) -> None:
+    disk = ShrinkingDisk()
+    disk.put(f"{DIRECTORY}/snapshot.0", snapshot_bytes([ROOT]))
+    disk.put(f"{DIRECTORY}/log.1", log_of(range(1, 7)))
+    disk.put(f"{DIRECTORY}/log.7", log_of(range(7, 20)))
+    if victim == "snapshot.6":
+        disk.put(
+            f"{DIRECTORY}/snapshot.6", snapshot_bytes([ROOT, *((b"/n%d" % n, b"", -1, *range(9)) for n in range(20))])
+        )
+    disk.victim = victim
+    store = Store(disk, config())
+    if victim == "log.1":
+        with pytest.raises(StorageCorrupt):
+            load(store)
+        return
+    recovered, records = load(store)
+    zxids = [record.header.zxid for record in records]
+    assert zxids == list(range(1, recovered.last_zxid + 1))
+    assert recovered.last_zxid == 19 if victim == "snapshot.6" else 6 <= recovered.last_zxid < 19
+    assert bool(recovered.warnings) == (victim == "snapshot.6")
 
 
 @pytest.mark.slow

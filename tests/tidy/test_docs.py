@@ -1,4 +1,4 @@
-"""What the documents point at is there, and what the tests call intended is in the table of divergences."""
+"""What the documents point at is there: files, commands, tests; and what tests call intended is a divergence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pytest
 from tests.interop.lockstep import INTENDED
 from tests.tidy.source import ROOT, texts
 
+TEST = re.compile(r"`(tests/[a-z_/]+\.py)::(test_\w+)`")
+# Of the project's table of bad input those that one server without TLS and SASL can meet.
+BAD_INPUT_ROWS = [*range(1, 13), *range(14, 27), *range(29, 36), 55, 58, 60, *range(62, 71)]
 LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)\)")
 # Written by `make bench` and by a release, so they may not be there yet.
 MADE_LATER = ("bench/RESULTS.md",)
@@ -67,3 +70,33 @@ def test_commands_in_the_documents_exist(document: str) -> None:
     )
     assert used
     assert used <= targets
+
+
+def missing_tests(text: str) -> list[str]:
+    """Tests that a document names and that are not there."""
+    found = []
+    for name, test in TEST.findall(text):
+        path = ROOT / name
+        if not path.exists() or f"def {test}(" not in path.read_text(encoding="utf-8"):
+            found.append(f"{name}::{test}")
+    return found
+
+
+def rows_with_tests(text: str) -> list[int]:
+    """The numbers of the rows that name a test."""
+    lines = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
+    return [int(cells[1]) for cells in lines if cells[1].strip().isdecimal() and TEST.search(cells[3])]
+
+
+def test_every_row_of_bad_input_names_its_tests_and_they_exist() -> None:
+    text = (ROOT / "docs" / "bad-input.md").read_text(encoding="utf-8")
+    assert rows_with_tests(text) == BAD_INPUT_ROWS
+    assert text.count("::test_") == len(TEST.findall(text)), "a name that is not read here"
+    assert missing_tests(text) == []
+
+
+def test_a_row_without_its_test_is_seen() -> None:
+    here = "`tests/tidy/test_docs.py::test_a_row_without_its_test_is_seen`"
+    text = f"| 1 | x | {here} |\n| 2 | x | |\n| 3 | x | `tests/tidy/test_docs.py::test_no` `tests/no.py::test_a` |\n"
+    assert rows_with_tests(text) == [1, 3]
+    assert missing_tests(text) == ["tests/tidy/test_docs.py::test_no", "tests/no.py::test_a"]

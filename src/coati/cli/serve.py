@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"coati serve: {error}", file=sys.stderr)
         return INVALID_INVOCATION
+    keep_standard_files()
     data_dir = os.path.abspath(config.data_dir)
     return run(
         config,
@@ -41,6 +42,18 @@ def main(argv: list[str]) -> int:
         log_level=options.log_level,
         on_serving=lambda address: _hint(address, data_dir) if options.hint else None,
     )
+
+
+def keep_standard_files() -> None:
+    """Puts /dev/null where the parent closed 0, 1 or 2.
+
+    They would be the next files that are opened, perhaps the log, and a library that complains would write into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _hint(address: str, data_dir: str) -> None:

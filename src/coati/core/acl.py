@@ -19,6 +19,9 @@ from coati.wire.jute import Writer
 from coati.wire.records import ACL, ClientInfo, Id
 
 OPEN_KEY: Final = -1
+# Entries up to which an ACL is looked through each time; verdicts that a longer one remembers.
+SHORT_ACL: Final = 32
+MAX_VERDICTS: Final = 64
 
 WORLD: Final = Id("world", "anyone")
 OPEN_ACL: Final = ACL(codes.PERM_ALL, WORLD)
@@ -48,9 +51,11 @@ OPEN_WIRE: Final = encode_acl([OPEN_ACL])
 class AclList:
     """An interned ACL. `is_open` says that anybody may do anything; `key` is its number in our snapshots."""
 
-    __slots__ = ("entries", "is_open", "key", "uses", "wire")
+    __slots__ = ("entries", "is_open", "key", "uses", "verdicts", "wire")
 
     def __init__(self, entries: list[ACL], wire: bytes, key: int) -> None:
+        # By the identity of a list of ids, which is never changed, and the permission: the list, and whether it may.
+        self.verdicts: dict[tuple[int, int], tuple[list[Id], bool]] = {}
         self.entries = entries
         self.wire = wire
         self.key = key
@@ -148,15 +153,17 @@ class AccessConfig:
 class AuthResult:
     """What came of an auth packet: `err` is OK or AUTH_FAILED, `ids` are to be added to the connection.
 
-    `must_close` says that the connection ends without a word, so that the client tries another server.
+    `must_close` says that the connection ends without a word, so that the client tries another server. `names_super`
+    says that somebody would be the super user, rightly or not.
     """
 
-    __slots__ = ("err", "ids", "must_close")
+    __slots__ = ("err", "ids", "must_close", "names_super")
 
-    def __init__(self, err: int, ids: list[Id], must_close: bool = False) -> None:
+    def __init__(self, err: int, ids: list[Id], must_close: bool = False, names_super: bool = False) -> None:
         self.err = err
         self.ids = ids
         self.must_close = must_close
+        self.names_super = names_super
 
 
 class Access:
@@ -175,18 +182,33 @@ class Access:
         for who in ids:
             if who.scheme == "super":
                 return True
-        return any(entry.perms & perm and self._matches(entry.id, ids) for entry in acl.entries)
+        if len(acl.entries) <= SHORT_ACL:
+            return self._grants(acl, perm, ids)
+        # A megabyte of entries takes a tenth of a second, and a client may ask ten thousand times in one go.
+        key = (id(ids), perm)
+        known = acl.verdicts.get(key)
+        if known is None:
+            if len(acl.verdicts) >= MAX_VERDICTS:
+                acl.verdicts.clear()
+            known = (ids, self._grants(acl, perm, ids))
+            acl.verdicts[key] = known
+        return known[1]
 
-    def _matches(self, wanted: Id, ids: list[Id]) -> bool:
+    def _grants(self, acl: AclList, perm: int, ids: list[Id]) -> bool:
+        # By hash, as both lists may have thousands.
+        mine = dict.fromkeys(ids)
+        addresses = [who.id for who in ids if who.scheme == "ip"]
+        return any(entry.perms & perm and self._matches(entry.id, mine, addresses) for entry in acl.entries)
+
+    def _matches(self, wanted: Id, ids: dict[Id, None], addresses: list[str]) -> bool:
         scheme = wanted.scheme
         if scheme == "world" and wanted.id == "anyone":
             return True
         if not self.has_provider(scheme):
             return False
-        for who in ids:
-            if who.scheme == scheme and (ip_matches(who.id, wanted.id) if scheme == "ip" else who.id == wanted.id):
-                return True
-        return False
+        if scheme == "ip":
+            return any(ip_matches(address, wanted.id) for address in addresses)
+        return wanted in ids
 
     def has_provider(self, scheme: str) -> bool:
         """Whether ACLs and auth packets of this scheme mean something here (ProviderRegistry)."""
@@ -228,7 +250,7 @@ class Access:
         if scheme == "ip":
             return AuthResult(errors.OK, [Id("ip", address)])
         if scheme == "digest" and self.config.digest_enabled and auth is not None:
-            return AuthResult(errors.OK, self._digest_ids(auth))
+            return self._authenticate_digest(auth)
         if scheme == "ensemble" and "ensemble" in self.config.schemes:
             names = self.config.ensemble_names
             if not auth or not names or auth.decode("utf-8", "replace") in names:
@@ -248,11 +270,14 @@ class Access:
                 infos.append(ClientInfo(who.scheme, who.id))
         return infos
 
-    def _digest_ids(self, auth: bytes) -> list[Id]:
+    def _authenticate_digest(self, auth: bytes) -> AuthResult:
         digest = generate_digest(auth.decode("utf-8", "replace"), self.config.digest_algorithm)
         mine = Id("digest", digest)
+        wanted = self.config.super_digest
         # The super user is named first, and is himself as well.
-        return [SUPER, mine] if digest == self.config.super_digest else [mine]
+        ids = [SUPER, mine] if digest == wanted else [mine]
+        is_named = wanted is not None and digest.split(":", 1)[0] == wanted.split(":", 1)[0]
+        return AuthResult(errors.OK, ids, names_super=is_named)
 
 
 def generate_digest(id_password: str, algorithm: str = "sha1") -> str:

@@ -7,7 +7,7 @@ Source: DataTree.deserialize.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from zlib import crc32
 
 from coati.core.acl import OPEN_KEY, AclList
@@ -28,6 +28,7 @@ from coati.wire.records import ACL
 
 # path, data, key of the ACL, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid.
 ZnodeTuple: TypeAlias = tuple[bytes, bytes | None, int, int, int, int, int, int, int, int, int, int]
+_NO_NAMES: Final = (b"/", b"/.", b"/..")
 
 
 class Loader:
@@ -63,6 +64,9 @@ class Loader:
                     raise MarshallingError(f"znode {path!r} comes before its parent")
                 if path in nodes:
                     raise MarshallingError(f"znode {path!r} comes twice")
+                # Its parent has been looked at before, so its own name is all that is left to be seen.
+                if path.endswith(_NO_NAMES):
+                    raise MarshallingError(f"znode {path!r} has no name that a client could have given it")
                 children = parent.children
                 if children is None:
                     children = Children()

@@ -150,14 +150,7 @@ class Tree:
         """How many znodes are below `path`, which exists (DataTree.getAllChildrenNumber)."""
         if path == ROOT:
             return len(self.nodes) - 1
-        count = -1
-        waiting = [path]
-        while waiting:
-            count += 1
-            children = self.nodes[waiting.pop()].children
-            if children is not None:
-                waiting.extend(children.paths)
-        return count
+        return _count_below(self.nodes, path)
 
     # Staging: one method a kind of change
 
@@ -613,3 +606,20 @@ def pristine(config: TreeConfig | None = None) -> Tree:
             tree.digest = (tree.digest + digest_of(path, node)) & MASK64
     tree.staged_digest = tree.digest
     return tree
+
+
+def _count_below(nodes: dict[bytes, Znode], path: bytes) -> int:
+    """A level at a time: one may have a million znodes, and everybody waits."""
+    count = 0
+    level = [path]
+    while level:
+        families = [family for above in level if (family := nodes[above].children) is not None]
+        level = []
+        for family in families:
+            level.extend(family.paths)
+        if len(level) > len(nodes) // 4:
+            # To look at all names is faster then than at that many znodes.
+            prefix = path + b"/"
+            return len([name for name in nodes if name.startswith(prefix)])
+        count += len(level)
+    return count

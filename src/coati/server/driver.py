@@ -110,16 +110,20 @@ class Driver:
         for conn, data in inbox:
             stats.received_bytes += len(data)
             on_received(conn, data)
-            if conn.outstanding and not conn.is_paused:
+            if conn.is_paused:
+                if not conn.is_full:
+                    self._resume_paused()
+            elif conn.outstanding or conn.is_full:
                 self._pause_if_full(conn)
 
     def _pause_if_full(self, conn: Conn) -> None:
-        """Back-pressure on who has writes in flight: too many of all, too many reads behind its own, or no session yet.
+        """Back-pressure on who has writes in flight: too many of all, too many reads behind its own, or no session yet;
+        and on who has asked for more than was answered in its turn.
 
         Who only reads is not held up by others.
         """
         limit = self.replica.outstanding_limit
-        if len(self.replica.proposals) > limit or len(conn.waiting) > limit or not conn.is_greeted:
+        if conn.is_full or len(self.replica.proposals) > limit or len(conn.waiting) > limit or not conn.is_greeted:
             conn.is_paused = True
             conn.link.pause()
             self._paused.append(conn)
@@ -201,6 +205,8 @@ class Driver:
                         "client refused host=%s session=%#x reason=%s", conn.address[0], conn.session_id, conn.refusal
                     )
                 conn.link.close()
+            elif conn.is_full and not conn.link.is_choked:
+                self.received(conn, b"")
 
     def _resume_paused(self) -> None:
         """Whose own writes are all answered goes on too, or a crowd of others could hold it up for ever."""
@@ -211,7 +217,7 @@ class Driver:
         for conn in paused:
             if conn.is_closed:
                 continue
-            if is_low or not conn.outstanding:
+            if (is_low or not conn.outstanding) and not conn.is_full:
                 conn.is_paused = False
                 conn.link.resume()
             else:

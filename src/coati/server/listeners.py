@@ -74,7 +74,7 @@ class ClientProtocol(asyncio.Protocol):
         self._head = b""
         self._is_client = False
         self._is_open = True
-        self._is_choked = False
+        self.is_choked = False
         self._pauses = 0
         self._word: Iterator[bytes] | None = None
         self._is_chunk_due = False
@@ -105,12 +105,14 @@ class ClientProtocol(asyncio.Protocol):
         self._listener.on_lost(self)
 
     def pause_writing(self) -> None:
-        self._is_choked = True
+        self.is_choked = True
         self._stop_reading(_BY_SLOW_READER)
 
     def resume_writing(self) -> None:
-        self._is_choked = False
+        self.is_choked = False
         self._go_on_reading(_BY_SLOW_READER)
+        if self.conn.is_full:
+            self._received(self.conn, b"")
         if self._word is not None:
             self._post_chunk()
 
@@ -121,7 +123,7 @@ class ClientProtocol(asyncio.Protocol):
         if not self._is_open:
             return
         transport.write(data)
-        if self._is_choked and transport.get_write_buffer_size() > self._listener.limits.unread_bytes:
+        if self.is_choked and transport.get_write_buffer_size() > self._listener.limits.unread_bytes:
             logger.warning("slow reader cut off peer=%s session=%#x", self.peer, self.conn.session_id)
             self.abort()
 
@@ -213,7 +215,7 @@ class ClientProtocol(asyncio.Protocol):
     def _send_chunk(self) -> None:
         """Sends the next piece of the answer, unless its reader is behind: `resume_writing` comes back then."""
         self._is_chunk_due = False
-        if self._word is None or self._is_choked:
+        if self._word is None or self.is_choked:
             return
         try:
             chunk = next(self._word, None)

@@ -11,14 +11,22 @@ Invariant: `waiting` is ordered by `after_zxid`, and holds nothing that is alrea
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
 from coati.core.sessions import Session
 from coati.wire.records import Id
 
+# Each request looks all of them up, and each new one is compared with all.
+MAX_IDENTITIES: Final = 1000
+
 
 class ClientLink(Protocol):
-    """What the shell lends to a connection: the socket's verbs."""
+    """What the shell lends to a connection: the socket's verbs.
+
+    `is_choked` says that what was sent has not left yet. When it has, the driver hears of a connection that `is_full`.
+    """
+
+    is_choked: bool
 
     def send(self, data: bytes) -> None: ...
 
@@ -59,6 +67,7 @@ class Conn:
         "is_closed",
         "is_dirty",
         "is_done",
+        "is_full",
         "is_greeted",
         "is_paused",
         "last_cxid",
@@ -78,7 +87,6 @@ class Conn:
         "received",
         "refusal",
         "rest",
-        "rest_bytes",
         "sent",
         "session",
         "session_id",
@@ -97,13 +105,15 @@ class Conn:
         self.speaks_read_only = True
         self.auth: list[Id] = [Id("ip", address[0])]
         self.out: list[bytes] = []
-        # The beginning of a frame that is not whole yet, in pieces, so that slow senders do not cost a copy a piece.
-        self.rest: list[bytes] = []
-        self.rest_bytes = 0
+        # The beginning of a frame that is not whole yet. It grows in place: a list of its pieces would be many times
+        # as large when they are small, and joining them one by one would cost a copy a piece.
+        self.rest = bytearray()
         self.need_bytes = 0
         self.is_dirty = False
         self.is_closed = False
         self.is_paused = False
+        # Whole requests are kept in `rest`, because there are enough answers for now.
+        self.is_full = False
         # No further request is read: the session is closing, or the client broke the protocol.
         self.is_done = False
         # The ConnectResponse is on its way; before it nothing else is read or said.
@@ -160,33 +170,48 @@ class Conn:
         self.latency_total_ms += latency_ms * count
         self.last_latency_ms = latency_ms
 
-    def add_identity(self, identity: Id) -> None:
-        """One more identity; requests already waiting keep the old list."""
+    def add_identity(self, identity: Id) -> bool:
+        """One more identity, unless there are too many; requests already waiting keep the old list."""
         if identity not in self.auth:
+            if len(self.auth) >= MAX_IDENTITIES:
+                return False
             self.auth = [*self.auth, identity]
+        return True
 
     def keep_rest(self, rest: bytes, need_bytes: int) -> None:
         """Keeps the beginning of a frame; nothing is parsed again before `need_bytes` are there."""
-        self.rest = [rest]
-        self.rest_bytes = len(rest)
+        self.rest = bytearray(rest)
         self.need_bytes = need_bytes
 
     def join_rest(self, data: bytes) -> bytes:
         """The kept bytes with `data` behind them, or nothing as long as the frame is not whole."""
-        self.rest.append(data)
-        self.rest_bytes += len(data)
-        if self.rest_bytes < self.need_bytes:
-            return b""
-        joined = b"".join(self.rest)
-        self.rest = []
-        self.rest_bytes = 0
-        return joined
+        self.rest += data
+        if len(self.rest) >= self.need_bytes:
+            return self.take_rest()
+        self.is_full = False
+        return b""
+
+    def be_silent(self) -> None:
+        """Nothing more is sent to it, not even what it was to be sent."""
+        self.is_closed = True
+        self.out.clear()
+
+    def push_back(self, unanswered: list[Waiting]) -> None:
+        """Requests that waited are read again, before all that came behind them."""
+        frames: list[bytes] = []
+        for one in unanswered:
+            frames.append((one.end - one.start).to_bytes(4, "big"))
+            frames.append(one.data[one.start : one.end])
+        rest = b"".join(frames)
+        if rest:
+            self.need_bytes = len(frames[1]) + 4
+            self.rest[:0] = rest
+            self.is_full = True
 
     def take_rest(self) -> bytes:
         """The kept bytes, whole or not."""
-        rest = b"".join(self.rest)
-        self.rest = []
-        self.rest_bytes = 0
+        rest = bytes(self.rest)
+        self.rest = bytearray()
         return rest
 
     def on_proposed(self, zxid: int) -> None:

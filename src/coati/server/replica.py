@@ -14,7 +14,7 @@ from collections import deque
 from struct import Struct
 from typing import Final
 
-from coati.core.acl import Access
+from coati.core.acl import Access, AuthResult
 from coati.core.answer import Answers, error_reply, notifications, sasl_off_reply, unimplemented_reply, write_reply
 from coati.core.change import Change
 from coati.core.prepare import Preparer, Proposal, Request
@@ -22,8 +22,16 @@ from coati.core.reap import Reaper
 from coati.core.sessions import Session, SessionTable, is_password, negotiate, session_password
 from coati.core.tree import Tree
 from coati.core.watches import Watches
-from coati.errors import MARSHALLING_ERROR, OK, SESSION_CLOSED_REQUIRE_SASL_AUTH, SESSION_MOVED, MarshallingError
+from coati.errors import (
+    AUTH_FAILED,
+    MARSHALLING_ERROR,
+    OK,
+    SESSION_CLOSED_REQUIRE_SASL_AUTH,
+    SESSION_MOVED,
+    MarshallingError,
+)
 from coati.seams import Entropy
+from coati.server.guard import Guard
 from coati.server.pipeline import Conn
 from coati.server.stats import ServerStats
 from coati.wire import codes
@@ -42,6 +50,10 @@ _pack_connected: Final = Struct(">iiiqi").pack
 
 PATH_HEAD_BYTES: Final = 16
 HEADER_BYTES: Final = 8
+# Bytes of answers after which a connection has to wait for its next turn, until they have left; and how many a client
+# may have coming when it asked for them behind a write. A few bytes of request may ask for a megabyte.
+TURN_BYTES: Final = 2 << 20
+MAX_ANSWER_BYTES: Final = 32 << 20
 # More bytes than a connection ever keeps: nothing is parsed until somebody takes them.
 UNTIL_GREETED: Final = 1 << 62
 NO_PASSWORD: Final = bytes(16)
@@ -182,6 +194,7 @@ class Replica:
         # Which connection a session is on.
         self.homes: dict[int, Conn] = {}
         self._entropy = entropy
+        self._guard = Guard()
         self.on_snapshot_begun()
         self._reaper = config.reaper()
         self._latency_ms = 0
@@ -300,14 +313,15 @@ class Replica:
 
         The plain getData of an open znode is served right here: it is most of what a server does.
         """
-        tree = self.tree
-        find = tree.nodes.get
-        zxid = tree.last_zxid
-        append = conn.out.append
+        find = self.tree.nodes.get
+        zxid = self.tree.last_zxid
+        out = conn.out
+        append = out.append
         size = len(data)
         last = size - PATH_HEAD_BYTES
-        received = 0
-        xid = 0
+        received = xid = 0
+        room = TURN_BYTES
+        conn.is_full = False
         while pos <= last and not conn.is_done:
             length, xid, op, path_bytes = _unpack_path_head(data, pos)
             end = pos + 4 + length
@@ -325,18 +339,26 @@ class Replica:
                     append(body)
                     received += 1
                     pos = end
+                    room -= len(body)
+                    if room < 0:
+                        conn.is_full = True
+                        break
                     continue
             if end > size or length < HEADER_BYTES or length > self.config.max_frame_bytes:
                 break
             self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
+            room -= len(out[-1]) if out else 0
+            if room < 0 or conn.is_full or (conn.waiting and len(conn.waiting) > self.outstanding_limit):
+                conn.is_full = True
+                break
         session = conn.session
         assert session is not None, "requests come after the handshake"
         session.deadline_ms = self._now_ms + conn.timeout_ms
         if received:
             conn.received += received
             self._on_answered(conn, xid, codes.OP_GET_DATA, received, 0)
-        return self._read_tail(conn, data, pos)
+        return pos if conn.is_full else self._read_tail(conn, data, pos)
 
     def _read_tail(self, conn: Conn, data: bytes, pos: int) -> int:
         """The short requests at the end, and the place where a frame is not whole or not sane.
@@ -440,6 +462,7 @@ class Replica:
         old = self.homes.get(session_id)
         if old is not None:
             # One home (S4): what the old connection had not sent yet is not executed any more.
+            self._guard.on_moved(session_id, old.address[0], conn.address[0])
             self._drop(old)
         self._move_in(conn, session)
         conn.is_greeted = True
@@ -494,9 +517,19 @@ class Replica:
         if not ready:
             return
         xid = op = 0
-        for waiting in ready:
+        room = MAX_ANSWER_BYTES if conn.outstanding else TURN_BYTES
+        for number, waiting in enumerate(ready):
             xid, op = _unpack_head(waiting.data, waiting.start)
             self._answer(conn, xid, op, waiting.data, waiting.start, waiting.end)
+            room -= len(conn.out[-1]) if conn.out else 0
+            if room < 0:
+                if not conn.outstanding:
+                    conn.push_back(ready[number + 1 :])
+                    break
+                # A write is to be answered next, and its reply must not come without those before it (W4).
+                self._drop(conn)
+                conn.be_silent()
+                break
         self._on_answered(conn, xid, op, len(ready), self._now_ms - ready[0].created_ms)
 
     def _say_goodbye(self, conn: Conn, reason: str) -> None:
@@ -520,14 +553,10 @@ class Replica:
     def _authenticate(self, conn: Conn, xid: int, data: bytes, start: int, end: int) -> None:
         """At once, not behind the writes before it: so does ZooKeeperServer.processPacket."""
         try:
-            r = Reader(data, start, end)
-            r.int32()
-            result = self.access.authenticate(r.string(), r.buffer(), conn.address[0])
+            result = _identify(self.access, self._guard, conn, Reader(data, start, end), self._now_ms)
         except MarshallingError:
             self._drop(conn)
             return
-        for identity in result.ids:
-            conn.add_identity(identity)
         conn.is_barred = _is_barred(conn.auth, self.config.required_schemes)
         if result.must_close:
             self._drop(conn)
@@ -640,6 +669,21 @@ def _is_barred(ids: list[Id], required_schemes: tuple[str, ...]) -> bool:
 def _half_or_more(limit: int, entropy: Entropy) -> int:
     half = max(1, limit // 2)
     return half + entropy.randrange(half)
+
+
+def _identify(access: Access, guard: Guard, conn: Conn, r: Reader, now_ms: int) -> AuthResult:
+    """What an AuthPacket brings its connection. Raises MarshallingError."""
+    r.int32()
+    host = conn.address[0]
+    result = access.authenticate(r.string(), r.buffer(), host)
+    if result.names_super and guard.refuses_super(host, len(result.ids) > 1, now_ms):
+        return AuthResult(AUTH_FAILED, [])
+    # Who one is may have to be looked up in long ACLs, anew each time: others come first.
+    conn.is_full = True
+    for identity in result.ids:
+        if not conn.add_identity(identity):
+            return AuthResult(AUTH_FAILED, [])
+    return result
 
 
 def _connect_reply(conn: Conn, timeout_ms: int, session_id: int, password: bytes) -> bytes:

@@ -215,6 +215,7 @@ class SimLink:
         self.sends = 0
         self.is_open = True
         self.is_paused = False
+        self.is_choked = False
         self.pauses = 0
         self.on_data: Callable[[bytes], None] | None = None
         self._outside: list[bytes] = []
