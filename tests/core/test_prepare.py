@@ -664,6 +664,7 @@ def test_flags_are_looked_at_before_a_null_path(
     """Java 3.9.3, pRequest2TxnCreate: the order of its checks, the path being the last."""
     body = jint(-1) + create_body(b"", flags=flags)[4:] + (b"" if ttl is None else jlong(ttl))
     assert core.prepare(client, op, body).change.err == err
+    assert core.prepare(client, op, body[:-1]).change.err == errors.MARSHALLING_ERROR
 
 
 @pytest.mark.parametrize("length", [-2, INT_MIN, INT_MAX, 1 << 24])
