@@ -43,6 +43,9 @@ class File(Protocol):
     def sync(self) -> float:
         """fdatasync: when it returns, what was written survives power loss. Returns the time it took in ms."""
 
+    def forget(self, end: int) -> None:
+        """Nobody reads the first `end` bytes soon: those that are durable need not stay in memory. A hint, no more."""
+
     def close(self) -> None: ...
 
 

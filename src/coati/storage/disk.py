@@ -28,6 +28,9 @@ _MODE: Final = 0o666  # and the umask, as Java's FileOutputStream
 _fdatasync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 _MAX_WAKES: Final = 4096
 _HAS_FALLOCATE: Final = hasattr(os, "posix_fallocate")
+_HAS_FADVISE: Final = hasattr(os, "posix_fadvise")
+# The largest page of a common processor.
+_PAGE_BYTES: Final = 65536
 
 
 class RealFile:
@@ -87,6 +90,11 @@ class RealFile:
         started = monotonic()
         _fdatasync(self._fd)
         return (monotonic() - started) * 1000.0
+
+    def forget(self, end: int) -> None:
+        # Whole pages only: the rest of the last one is about to be written, and would have to be read again.
+        if _HAS_FADVISE:
+            os.posix_fadvise(self._fd, 0, end - end % _PAGE_BYTES, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

@@ -19,6 +19,8 @@ Entry: TypeAlias = tuple[int, bytes]
 
 READ_BYTES: Final = 1 << 20
 _ZEROS: Final = bytes(READ_BYTES)
+# So much of the log is written before its pages in memory are given back: only a start reads it again.
+FORGET_BYTES: Final = 1 << 20
 # A shorter limit than this is not believed when a length is judged: it may have been higher when the log was written.
 MIN_READ_LIMIT_BYTES: Final = 16 << 20
 
@@ -221,6 +223,7 @@ class LogAppender:
         self._file: File | None = None
         self._position = 0
         self._size = 0  # as padded; a large batch may have gone beyond it
+        self._forgotten = 0  # up to here the pages may go
         self._is_new = False  # the directory entry is not durable yet
         self.sync_count = 0
         self.sync_ms = 0.0  # of the last sync
@@ -277,6 +280,7 @@ class LogAppender:
         self._file = self._disk.create(f"{self._directory}/{format.log_name(zxid)}")
         self._is_new = True
         self._position = 0
+        self._forgotten = 0
         # FileTxnLog pads after the header is written, so the first size is 16 + preAllocSize.
         self._size = format.padded_size(format.HEADER_BYTES, format.HEADER_BYTES, self._prealloc_bytes)
         self._file.allocate(self._size)
@@ -300,6 +304,9 @@ class LogAppender:
         self.sync_ms = self._file.sync()
         self.sync_count += 1
         self.max_sync_ms = max(self.max_sync_ms, self.sync_ms)
+        if self._position - self._forgotten >= FORGET_BYTES:
+            self._forgotten = self._position
+            self._file.forget(self._position)
         if self._is_new:
             self._disk.sync_dir(self._directory)
             self._is_new = False

@@ -145,6 +145,9 @@ class SimFile:
         inode.pending = []
         return self._disk.sync_ms
 
+    def forget(self, end: int) -> None:
+        """Memory is not simulated."""
+
     def close(self) -> None:
         self._is_closed = True
 
