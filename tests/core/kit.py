@@ -11,7 +11,7 @@ from struct import pack
 from coati.core.acl import Access, AccessConfig
 from coati.core.answer import Answers, notifications, write_reply
 from coati.core.change import Change
-from coati.core.prepare import PrepareConfig, Preparer, Proposal, Request
+from coati.core.prepare import PrepareConfig, Preparer, Request
 from coati.core.sessions import SessionTable
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.core.watches import Watches
@@ -140,7 +140,7 @@ class Core:
         self.write(client, codes.OP_CREATE_SESSION, jint(timeout_ms))
         return client
 
-    def prepare(self, client: Client | None, op: int, body: bytes = b"", *, session_id: int = 0) -> Proposal:
+    def prepare(self, client: Client | None, op: int, body: bytes = b"", *, session_id: int = 0) -> Request:
         """Prepares without committing; the request stands in the middle of a longer buffer, as on the wire."""
         self.zxid += 1
         self.xid += 1
@@ -148,21 +148,21 @@ class Core:
         owner_id = session_id if client is None else client.session_id
         frame = b"\xaa\xbb" + body + b"\xff\xff\xff\xff\xff\xff\xff\xff\xff"
         request = Request(client, owner_id, self.xid, op, frame, 2, 2 + len(body), auth)
-        proposal = self.preparer.prepare(request, self.zxid, self.now_ms)
-        if proposal.payload:
-            self.log.append(proposal.payload)
+        self.preparer.prepare(request, self.zxid, self.now_ms)
+        if request.payload:
+            self.log.append(request.payload)
         else:
             self.zxid -= 1
-        return proposal
+        return request
 
-    def deliver(self, proposal: Proposal) -> Reply:
+    def deliver(self, proposal: Request) -> Reply:
         change = proposal.change
         self.tree.commit(change)
         self.note_session(change)
         for watcher, frame in notifications(self.watches, self.access, self.tree.triggers(change), proposal.zxid):
             assert isinstance(watcher, Client)
             watcher.frames.append(frame)
-        return Reply(write_reply(proposal.request.op, proposal.request.xid, change))
+        return Reply(write_reply(proposal.op, proposal.xid, change))
 
     def note_session(self, change: Change) -> None:
         if change.op == codes.OP_CREATE_SESSION:

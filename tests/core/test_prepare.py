@@ -10,7 +10,6 @@ import pytest
 
 from coati import errors
 from coati.core.acl import AccessConfig
-from coati.core.prepare import Request
 from coati.core.replay import apply
 from coati.core.tree import pristine
 from coati.wire import codes
@@ -589,14 +588,6 @@ def test_request_of_a_former_owner(core: Core, client: Client) -> None:
     assert core.multi(client, (1, create_body(b"/a"))).err == errors.OK
     proposal = core.prepare(client, codes.OP_MULTI, multi_body((1, create_body(b"/a"))))
     assert proposal.change.err == errors.SESSION_MOVED
-
-
-def test_owner_may_be_named(core: Core, client: Client) -> None:
-    link = object()
-    core.sessions.set_owner(7, link)
-    body = create_body(b"/a")
-    request = Request(client, 7, 1, codes.OP_CREATE, body, 0, len(body), client.auth, link)
-    assert core.preparer.prepare(request, core.zxid + 1, T0).change.err == errors.OK
 
 
 # Unreadable and unknown

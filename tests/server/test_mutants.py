@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from coati.core.acl import Access, AclList
 from coati.core.change import Change
-from coati.core.prepare import Proposal
+from coati.core.prepare import Request
 from coati.core.sessions import Session, SessionTable
 from coati.core.tree import Tree, TreeConfig
 from coati.core.watches import Watcher, Watches
@@ -128,7 +128,7 @@ class KeepsWaitingReads(Replica):
 class TellsTooLate(Replica):
     """Events come after the reply that reveals them."""
 
-    def _deliver(self, proposal: Proposal) -> None:
+    def _deliver(self, proposal: Request) -> None:
         super()._deliver(proposal)
         super()._notify(proposal.change)
 

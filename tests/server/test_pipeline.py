@@ -89,11 +89,11 @@ def test_answers_are_counted_by_the_batch() -> None:
 def test_latencies_are_summed_up_until_they_are_set_back() -> None:
     new = conn()
     for latency_ms in (5, 2, 9, 4):
-        new.on_latency(latency_ms)
+        new.on_answered(1, 9, 5, 100, 5000, latency_ms)
     assert (new.latency_count, new.latency_total_ms) == (4, 20)
     assert (new.latency_min_ms, new.latency_max_ms, new.last_latency_ms) == (2, 9, 4)
     new.received = new.sent = 3
     new.reset_statistics()
     assert (new.received, new.sent, new.latency_count, new.latency_total_ms) == (0, 0, 0, 0)
-    new.on_latency(7)
+    new.on_answered(1, 9, 5, 100, 5000, 7)
     assert (new.latency_min_ms, new.latency_max_ms) == (7, 7)

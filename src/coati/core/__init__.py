@@ -2,8 +2,8 @@
 
 How the modules are used together, in the order a write takes:
 
-* `prepare.Preparer.prepare(request, zxid, now_ms) -> Proposal`: checks against the staged tree, stages the change and
-  encodes the payload for the log. A refusal is a Proposal too (an ErrorTxn, `err` set); nothing is raised.
+* `prepare.Preparer.prepare(request, zxid, now_ms)`: checks against the staged tree, stages the change and
+  encodes the payload for the log. A refusal is a proposal too (an ErrorTxn, `err` set); nothing is raised.
 * `tree.Tree.commit(change)` installs it, `triggers(change)` says which watches it concerns. `replay.apply(tree, header,
   txn, digest)` stages and commits a txn that somebody else prepared, for a follower and at recovery.
 * `load.Loader` builds a tree from a snapshot's znodes, `export.Export` hands them out again, a slice at a time.

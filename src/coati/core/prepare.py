@@ -92,13 +92,33 @@ _EPHEMERAL_FLAGS: Final = (codes.FLAG_EPHEMERAL, codes.FLAG_EPHEMERAL_SEQUENTIAL
 
 
 class Request:
-    """One write: its record is `body[pos:end]`.
+    """One write: its record is `body[pos:end]`. Prepared, it is a proposal.
 
-    `conn` is the caller's own and only handed back. `owner` is whom the session must belong to, the connection unless
-    said otherwise; a request of the server's own (closing a session, deleting a container) has neither.
+    `conn` is the caller's own: whom the session must belong to, or None for a request of the server's own (closing a
+    session, deleting a container). `prepare` adds `zxid`, the `payload` for the log and the peers, and the `change` to
+    commit when it is delivered; what the client is told is in the change: `err`, and what the reply needs.
+    `created_ms` is the caller's own, too.
     """
 
-    __slots__ = ("auth", "body", "conn", "end", "op", "owner", "pos", "session_id", "xid")
+    __slots__ = (
+        "auth",
+        "body",
+        "change",
+        "conn",
+        "created_ms",
+        "end",
+        "op",
+        "payload",
+        "pos",
+        "session_id",
+        "xid",
+        "zxid",
+    )
+
+    change: Change
+    created_ms: int
+    payload: bytes
+    zxid: int
 
     def __init__(
         self,
@@ -110,7 +130,6 @@ class Request:
         pos: int,
         end: int,
         auth: list[Id],
-        owner: object | None = None,
     ) -> None:
         self.conn = conn
         self.session_id = session_id
@@ -120,23 +139,6 @@ class Request:
         self.pos = pos
         self.end = end
         self.auth = auth
-        self.owner = conn if owner is None else owner
-
-
-class Proposal:
-    """A prepared request: `payload` for the log and the peers, `change` to commit when it is delivered.
-
-    `created_ms` is the caller's own. What the client is told is in the change: `err`, and what the reply needs.
-    """
-
-    __slots__ = ("change", "created_ms", "payload", "request", "zxid")
-
-    def __init__(self, zxid: int, request: Request, payload: bytes, change: Change) -> None:
-        self.zxid = zxid
-        self.request = request
-        self.payload = payload
-        self.change = change
-        self.created_ms = 0
 
 
 class PrepareConfig:
@@ -179,41 +181,48 @@ class Preparer:
         self._enforce_quota = self._config.enforce_quota
         self.breaches: list[QuotaBreach] = []
 
-    def prepare(self, request: Request, zxid: int, now_ms: int) -> Proposal:
-        """The proposal for a request, staged in the tree; `now_ms` is wall time and becomes the txn's time.
+    def prepare(self, request: Request, zxid: int, now_ms: int) -> None:
+        """Makes the request a proposal, staged in the tree; `now_ms` is wall time and becomes the txn's time.
 
         With an empty payload it is none: the request cannot be read, and is answered by that error, in its turn.
         """
+        request.zxid = zxid
         op = request.op
         try:
             if op == codes.OP_SET_DATA:
-                proposal = self._prepare_set_data(request, zxid, now_ms)
+                self._prepare_set_data(request, zxid, now_ms)
             elif op == codes.OP_CREATE or op == codes.OP_CREATE2:
-                proposal = self._prepare_create(request, zxid, now_ms)
+                self._prepare_create(request, zxid, now_ms)
             elif op == codes.OP_DELETE:
-                proposal = self._prepare_delete(request, zxid, now_ms)
+                self._prepare_delete(request, zxid, now_ms)
             elif op == codes.OP_MULTI:
-                proposal = self._prepare_multi(request, zxid, now_ms)
+                self._prepare_multi(request, zxid, now_ms)
             else:
-                proposal = self._prepare_rare(request, zxid, now_ms)
+                self._prepare_rare(request, zxid, now_ms)
         except KeeperError as error:
-            return self._refuse(request, zxid, now_ms, error.code)
+            self._refuse(request, zxid, now_ms, error.code)
         except MarshallingError:
-            return self._refuse_unreadable(request, zxid, now_ms)
-        if len(proposal.payload) > self._max_payload_bytes:
+            self._refuse_unreadable(request, zxid, now_ms)
+        if len(request.payload) > self._max_payload_bytes:
             # Once logged it could never be read again (ZOOKEEPER-3496): an ACL `auth` stands for all a client's ids.
-            self._tree.discard(proposal.change)
-            return self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
-        return proposal
+            self._tree.discard(request.change)
+            self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
 
-    def _prepare_rare(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+    def _prepare_rare(self, request: Request, zxid: int, now_ms: int) -> None:
         op = request.op
-        r = Reader(request.body, request.pos, request.end)
         if op == codes.OP_CREATE_CONTAINER:
-            return self._prepare_create(request, zxid, now_ms)
+            self._prepare_create(request, zxid, now_ms)
+        elif op == codes.OP_CLOSE_SESSION:
+            self._prepare_close(request, zxid, now_ms)
+        else:
+            r = Reader(request.body, request.pos, request.end)
+            self._propose(request, zxid, now_ms, self._rare_change(request, zxid, now_ms, r))
+
+    def _rare_change(self, request: Request, zxid: int, now_ms: int, r: Reader) -> Change:
+        op = request.op
         if op == codes.OP_CREATE_TTL:
             ttl_record = CreateTTLRequest.read(r)
-            change = self._create(
+            return self._create(
                 request,
                 zxid,
                 now_ms,
@@ -224,17 +233,12 @@ class Preparer:
                 ttl_record.flags,
                 ttl_record.ttl,
             )
-            return self._propose(request, zxid, now_ms, change)
         if op == codes.OP_SET_ACL:
-            acl_record = SetACLRequest.read(r)
-            return self._propose(request, zxid, now_ms, self._set_acl(request, zxid, acl_record))
+            return self._set_acl(request, zxid, SetACLRequest.read(r))
         if op == codes.OP_CREATE_SESSION:
-            change = self._tree.stage_create_session(zxid, request.session_id, r.int32())
-            return self._propose(request, zxid, now_ms, change)
-        if op == codes.OP_CLOSE_SESSION:
-            return self._prepare_close(request, zxid, now_ms)
+            return self._tree.stage_create_session(zxid, request.session_id, r.int32())
         if op == codes.OP_DELETE_CONTAINER:
-            return self._propose(request, zxid, now_ms, self._delete_container(zxid, r.path()))
+            return self._delete_container(zxid, r.path())
         if op == codes.OP_RECONFIG:
             ReconfigRequest.read(r)
             self._refuse_reconfig(request)
@@ -243,22 +247,24 @@ class Preparer:
     def _refuse_reconfig(self, request: Request) -> None:
         if not self._config.reconfig_enabled:
             raise ReconfigDisabledError
-        self._sessions.check(request.session_id, request.owner)
+        self._sessions.check(request.session_id, request.conn)
 
     # What becomes of a change
 
-    def _refuse_unreadable(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+    def _refuse_unreadable(self, request: Request, zxid: int, now_ms: int) -> None:
         """Java gives no zxid to what it cannot read; a multi, and a null path that it stumbles over later, have one."""
         op = request.op
         is_null = request.body.startswith(NULL_LENGTH, request.pos, request.end)
         if is_null and (op == codes.OP_SET_DATA or op == codes.OP_SET_ACL):
-            return self._refuse(request, zxid, now_ms, errors.BAD_ARGUMENTS)
-        if is_null and op in _CREATES:
-            return self._refuse(request, zxid, now_ms, self._error_of_nameless_create(request))
-        if op == codes.OP_MULTI or (is_null and op != codes.OP_RECONFIG):
-            return self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
-        change = self._tree.stage_nothing(codes.OP_ERROR, zxid - 1, b"", errors.MARSHALLING_ERROR)
-        return Proposal(zxid - 1, request, b"", change)
+            self._refuse(request, zxid, now_ms, errors.BAD_ARGUMENTS)
+        elif is_null and op in _CREATES:
+            self._refuse(request, zxid, now_ms, self._error_of_nameless_create(request))
+        elif op == codes.OP_MULTI or (is_null and op != codes.OP_RECONFIG):
+            self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+        else:
+            request.zxid = zxid - 1
+            request.payload = b""
+            request.change = self._tree.stage_nothing(codes.OP_ERROR, zxid - 1, b"", errors.MARSHALLING_ERROR)
 
     def _error_of_nameless_create(self, request: Request) -> int:
         """Java looks at flags and TTL before it stumbles over the null path (PrepRequestProcessor)."""
@@ -277,14 +283,15 @@ class Preparer:
             pass
         return errors.MARSHALLING_ERROR
 
-    def _refuse(self, request: Request, zxid: int, now_ms: int, err: int) -> Proposal:
-        change = self._tree.stage_nothing(codes.OP_ERROR, zxid, b"", err)
-        payload = _pack_header(request.session_id, request.xid, zxid, now_ms, codes.OP_ERROR) + _pack_int(err)
-        return Proposal(zxid, request, payload, change)
+    def _refuse(self, request: Request, zxid: int, now_ms: int, err: int) -> None:
+        head = _pack_header(request.session_id, request.xid, zxid, now_ms, codes.OP_ERROR)
+        request.payload = head + _pack_int(err)
+        request.change = self._tree.stage_nothing(codes.OP_ERROR, zxid, b"", err)
 
-    def _propose(self, request: Request, zxid: int, now_ms: int, change: Change) -> Proposal:
+    def _propose(self, request: Request, zxid: int, now_ms: int, change: Change) -> None:
         payload = _pack_header(request.session_id, request.xid, zxid, now_ms, request.op) + encode_change(change)
-        return Proposal(zxid, request, payload + self._digest(), change)
+        request.payload = payload + self._digest()
+        request.change = change
 
     def _digest(self) -> bytes:
         tree = self._tree
@@ -292,7 +299,7 @@ class Preparer:
 
     # setData
 
-    def _prepare_set_data(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+    def _prepare_set_data(self, request: Request, zxid: int, now_ms: int) -> None:
         """Read by hand: path, data and version are where the lengths say, and the txn starts with the same bytes."""
         body = request.body
         pos = request.pos
@@ -313,16 +320,18 @@ class Preparer:
                     payload = head + body[pos:version_at] + node.body[_VERSION_AT : _VERSION_AT + 4]
                     if tree.digest_enabled:
                         payload += _pack_digest(DIGEST_VERSION, change.digest)
-                    return Proposal(zxid, request, payload, change)
+                    request.payload = payload
+                    request.change = change
+                    return
         record = SetDataRequest.read(Reader(body, pos, end))
         change = self._set_data(request, zxid, now_ms, record.path, encode_buffer(record.data), record.version)
-        return self._propose(request, zxid, now_ms, change)
+        self._propose(request, zxid, now_ms, change)
 
     def _set_data(self, request: Request, zxid: int, now_ms: int, path: bytes, buffer: bytes, expected: int) -> Change:
-        self._sessions.check(request.session_id, request.owner)
+        self._sessions.check(request.session_id, request.conn)
         tree = self._tree
-        node = tree.find(path)
-        if node is None:
+        node = tree.staged.get(path) or tree.nodes.get(path)
+        if node is None or not node.body:
             # A path that is there is valid; only now it matters which of the two errors it is.
             validate_path(path)
             raise NoNodeError(path)
@@ -338,7 +347,7 @@ class Preparer:
 
     # create
 
-    def _prepare_create(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+    def _prepare_create(self, request: Request, zxid: int, now_ms: int) -> None:
         """By hand as setData, when the ACL is the open one; then path, data and ACL stand in the txn as they came."""
         body = request.body
         pos = request.pos
@@ -349,14 +358,15 @@ class Preparer:
                 acl_at = data_at + 4 + _unpack_int(body, data_at)[0]
                 flags_at = acl_at + len(OPEN_WIRE)
                 if data_at + 4 <= acl_at and flags_at <= end - 4 and body.startswith(OPEN_WIRE, acl_at):
-                    return self._create_open(request, zxid, now_ms, data_at, acl_at)
+                    self._create_open(request, zxid, now_ms, data_at, acl_at)
+                    return
         record = CreateRequest.read(Reader(body, pos, end))
         change = self._create(
             request, zxid, now_ms, request.op, record.path, encode_buffer(record.data), record.acl, record.flags, -1
         )
-        return self._propose(request, zxid, now_ms, change)
+        self._propose(request, zxid, now_ms, change)
 
-    def _create_open(self, request: Request, zxid: int, now_ms: int, data_at: int, acl_at: int) -> Proposal:
+    def _create_open(self, request: Request, zxid: int, now_ms: int, data_at: int, acl_at: int) -> None:
         body = request.body
         pos = request.pos
         op = request.op
@@ -365,7 +375,8 @@ class Preparer:
         flags: int = _unpack_int(body, flags_at)[0]
         change = self._create(request, zxid, now_ms, op, path, body[data_at:acl_at], _OPEN_ENTRIES, flags, -1)
         if op == codes.OP_CREATE_CONTAINER:
-            return self._propose(request, zxid, now_ms, change)
+            self._propose(request, zxid, now_ms, change)
+            return
         parent = change.old_parent
         assert parent is not None, "a staged create has its parent"
         payload = _pack_header(request.session_id, request.xid, zxid, now_ms, op)
@@ -378,7 +389,8 @@ class Preparer:
             payload += _pack_create_end(flags & 1 != 0, _next_cversion(parent), DIGEST_VERSION, change.digest)
         else:
             payload += _pack_create_tail(flags & 1 != 0, _next_cversion(parent))
-        return Proposal(zxid, request, payload, change)
+        request.payload = payload
+        request.change = change
 
     def _create(
         self,
@@ -395,7 +407,7 @@ class Preparer:
         owner = 0
         if flags or op == codes.OP_CREATE_CONTAINER or op == codes.OP_CREATE_TTL:
             owner = self._owner_to_store(request, op, path, flags, ttl)
-        self._sessions.check(request.session_id, request.owner)
+        self._sessions.check(request.session_id, request.conn)
         slash = path.rfind(b"/")
         if slash < 0 or b"\0" in path:
             raise BadArgumentsError(path)
@@ -450,7 +462,7 @@ class Preparer:
 
     # delete
 
-    def _prepare_delete(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+    def _prepare_delete(self, request: Request, zxid: int, now_ms: int) -> None:
         """By hand as well: the txn is the path as it came."""
         body = request.body
         pos = request.pos
@@ -463,11 +475,13 @@ class Preparer:
                 payload += body[pos:version_at]
                 if self._tree.digest_enabled:
                     payload += _pack_digest(DIGEST_VERSION, change.digest)
-                return Proposal(zxid, request, payload, change)
+                request.payload = payload
+                request.change = change
+                return
         raise MarshallingError("a delete without path or version")
 
     def _delete(self, request: Request, zxid: int, path: bytes, expected: int) -> Change:
-        self._sessions.check(request.session_id, request.owner)
+        self._sessions.check(request.session_id, request.conn)
         tree = self._tree
         parent_path = _deletable_parent(path)
         parent = tree.find(parent_path)
@@ -504,7 +518,7 @@ class Preparer:
     # setACL, check
 
     def _set_acl(self, request: Request, zxid: int, record: SetACLRequest) -> Change:
-        self._sessions.check(request.session_id, request.owner)
+        self._sessions.check(request.session_id, request.conn)
         path = record.path
         validate_path(path)
         fixed = self._access.fixup(record.acl, request.auth)
@@ -522,7 +536,7 @@ class Preparer:
         return tree.stage_set_acl(zxid, path, node, self._acls.intern(fixed), wrap32(aversion + 1))
 
     def _check(self, request: Request, zxid: int, path: bytes, expected: int) -> Change:
-        self._sessions.check(request.session_id, request.owner)
+        self._sessions.check(request.session_id, request.conn)
         validate_path(path)
         tree = self._tree
         node = tree.find(path)
@@ -540,7 +554,7 @@ class Preparer:
 
     # multi
 
-    def _prepare_multi(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+    def _prepare_multi(self, request: Request, zxid: int, now_ms: int) -> None:
         ops = read_multi(Reader(request.body, request.pos, request.end))
         if are_reads(ops):
             raise MarshallingError("reads in a multi")
@@ -566,7 +580,8 @@ class Preparer:
         for part in parts:
             w.raw(part)
         w.raw(self._digest())
-        return Proposal(zxid, request, w.getvalue(), tree.join(zxid, subs, err))
+        request.payload = w.getvalue()
+        request.change = tree.join(zxid, subs, err)
 
     def _fail_rest(self, zxid: int, ops: list[MultiOp], subs: list[Change], parts: list[bytes], err: int) -> None:
         """Turns the results of a failed multi into errors: 0 before the culprit, -2 behind it.
@@ -593,7 +608,7 @@ class Preparer:
 
     # Sessions and quotas
 
-    def _prepare_close(self, request: Request, zxid: int, now_ms: int) -> Proposal:
+    def _prepare_close(self, request: Request, zxid: int, now_ms: int) -> None:
         """Not checked against the session's state: whoever closes it, it is the last of it."""
         tree = self._tree
         session_id = request.session_id
@@ -607,7 +622,8 @@ class Preparer:
         for path in paths:
             w.path(path)
         w.raw(self._digest())
-        return Proposal(zxid, request, w.getvalue(), change)
+        request.payload = w.getvalue()
+        request.change = change
 
     def _fitting(self, paths: list[bytes]) -> list[bytes]:
         """As many paths as fit into a txn that can be read back (ZOOKEEPER-4306).

@@ -145,7 +145,7 @@ class Conn:
         self.last_latency_ms = 0
 
     def on_answered(self, count: int, xid: int, op: int, zxid: int, now_ms: int, latency_ms: int) -> None:
-        """Counts that many answered reads, of which the last is named."""
+        """Counts that many requests answered equally long after they came, of which the last is named."""
         self.sent += count
         # Pings and their like are not what somebody who looks wants to know (ServerCnxn.updateStatsForResponse).
         if xid >= 0:
@@ -153,22 +153,15 @@ class Conn:
         self.last_op = op
         self.last_zxid = zxid
         self.last_response_ms = now_ms
+        # One that was seen before, and zero, where all begin, moves neither the smallest nor the largest.
         if latency_ms != self.last_latency_ms:
-            self.on_latency(latency_ms, count)
-        else:
-            # It moves neither the smallest nor the largest; zero, where all begin, is one that has been seen, too.
-            self.latency_count += count
-            self.latency_total_ms += latency_ms * count
-
-    def on_latency(self, latency_ms: int, count: int = 1) -> None:
-        """Counts requests that were answered so long after they came."""
-        if self.latency_count == 0 or latency_ms < self.latency_min_ms:
-            self.latency_min_ms = latency_ms
-        if latency_ms > self.latency_max_ms:
-            self.latency_max_ms = latency_ms
+            if self.latency_count == 0 or latency_ms < self.latency_min_ms:
+                self.latency_min_ms = latency_ms
+            if latency_ms > self.latency_max_ms:
+                self.latency_max_ms = latency_ms
+            self.last_latency_ms = latency_ms
         self.latency_count += count
         self.latency_total_ms += latency_ms * count
-        self.last_latency_ms = latency_ms
 
     def add_identity(self, identity: Id) -> bool:
         """One more identity, unless there are too many; requests already waiting keep the old list."""

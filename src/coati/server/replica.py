@@ -17,7 +17,7 @@ from typing import Final
 from coati.core.acl import Access, AuthResult
 from coati.core.answer import Answers, error_reply, notifications, sasl_off_reply, unimplemented_reply, write_reply
 from coati.core.change import Change
-from coati.core.prepare import Preparer, Proposal, Request
+from coati.core.prepare import Preparer, Request
 from coati.core.reap import Reaper
 from coati.core.sessions import Session, SessionTable, is_password, negotiate, session_password
 from coati.core.tree import Tree
@@ -186,7 +186,7 @@ class Replica:
         self.stats = stats
         self.config = config
         self.outstanding_limit = config.outstanding_limit
-        self.proposals: deque[Proposal] = deque()
+        self.proposals: deque[Request] = deque()
         self.dirty: list[Conn] = []
         self.closes: list[Conn] = []
         # Every open connection, in the order they came.
@@ -197,8 +197,9 @@ class Replica:
         self._guard = Guard()
         self.on_snapshot_begun()
         self._reaper = config.reaper()
-        self._latency_ms = 0
-        self._latency_count = 0
+        # The last of the writes answered but not counted yet, and how many they are.
+        self._answered: Request | None = None
+        self._answered_count = 0
         self._now_ms = 0
         self._wall_ms = 0
 
@@ -574,26 +575,25 @@ class Replica:
         auth = NOBODY if conn is None else conn.auth
         request = Request(conn, session_id, xid, op, data, start, end, auth)
         zxid = self.solo.next_zxid()
-        proposal = self.preparer.prepare(request, zxid, self._wall_ms)
-        if not proposal.payload:
+        self.preparer.prepare(request, zxid, self._wall_ms)
+        if not request.payload:
             assert conn is not None, "the server's own requests are readable"
             self._answer_in_turn(conn, data, start - HEADER_BYTES, end)
             return
-        proposal.created_ms = self._now_ms
-        self.solo.propose(zxid, proposal.payload)
-        self.proposals.append(proposal)
+        request.created_ms = self._now_ms
+        self.solo.propose(zxid, request.payload)
+        self.proposals.append(request)
         if conn is not None:
             conn.on_proposed(zxid)
 
     # Delivery.
 
-    def _deliver(self, proposal: Proposal) -> None:
+    def _deliver(self, request: Request) -> None:
         """Applies a committed txn, tells the watchers, answers its client, and lets that client's next reads go."""
-        change = proposal.change
+        change = request.change
         self.tree.commit(change)
         if not self.watches.is_empty():
             self._notify(change)
-        request = proposal.request
         conn = request.conn
         assert conn is None or isinstance(conn, Conn), "requests come from connections"
         if request.op == codes.OP_CREATE_SESSION:
@@ -601,16 +601,21 @@ class Replica:
         elif request.op == codes.OP_CLOSE_SESSION:
             self._end_session(request.session_id, conn)
         if conn is not None:
-            self._reply(conn, proposal)
+            self._reply(conn, request)
         self._txns_to_snapshot -= 1
         if self._txns_to_snapshot <= 0:
             self.snapshot_is_due = True
 
     def _count_updates(self) -> None:
-        """Writes that took equally long, which those of one sync mostly did, are counted together."""
-        if self._latency_count:
-            self.stats.on_updates(self._latency_count, self._latency_ms)
-            self._latency_count = 0
+        """Writes of one client that came and went together, as a pipeline does, are counted together."""
+        last = self._answered
+        if last is not None and isinstance(last.conn, Conn):
+            count = self._answered_count
+            latency_ms = self._now_ms - last.created_ms
+            last.conn.on_answered(count, last.xid, last.op, last.zxid, self._now_ms, latency_ms)
+            self.stats.on_updates(count, latency_ms)
+        self._answered = None
+        self._answered_count = 0
 
     def _notify(self, change: Change) -> None:
         triggers = self.tree.triggers(change)
@@ -629,9 +634,8 @@ class Replica:
             home.is_done = True
             self.closes.append(home)
 
-    def _reply(self, conn: Conn, proposal: Proposal) -> None:
-        request = proposal.request
-        change = proposal.change
+    def _reply(self, conn: Conn, request: Request) -> None:
+        change = request.change
         conn.outstanding -= 1
         op = request.op
         if op == codes.OP_CREATE_SESSION:
@@ -643,18 +647,13 @@ class Replica:
             self._emit(conn, write_reply(op, request.xid, change))
             if op == codes.OP_CLOSE_SESSION:
                 conn.flush_then_close = True
-        latency_ms = self._now_ms - proposal.created_ms
-        conn.sent += 1
-        conn.last_cxid = request.xid
-        conn.last_op = op
-        conn.last_zxid = change.zxid
-        conn.last_response_ms = self._now_ms
-        conn.on_latency(latency_ms)
-        if latency_ms != self._latency_ms:
+        last = self._answered
+        if last is not None and (last.conn is not conn or last.created_ms != request.created_ms):
             self._count_updates()
-            self._latency_ms = latency_ms
-        self._latency_count += 1
+        self._answered = request
+        self._answered_count += 1
         if conn.waiting:
+            self._count_updates()
             self._answer_ready(conn, change.zxid)
         if op == codes.OP_CREATE_SESSION:
             conn.is_greeted = True
