@@ -174,14 +174,18 @@ class Driver:
             self._die(error)
         if self._is_dead:
             return
-        self._count_sync(int(self._store.sync_ms))
+        took_ms = int(self._store.sync_ms)
         self._begin_turn()
         self.replica.on_synced(zxid)
         self._resume_paused()
         # First what was proposed in this turn goes to the log: a sync stands for all that was proposed before it.
         self._finish_turn()
-        if self.replica.solo.proposed_zxid > zxid and not self._is_dead:
+        if self._is_dead:
+            return
+        if self.replica.solo.proposed_zxid > zxid:
             self._sync()
+        # Behind the replies: a lone writer waits for all that comes before them.
+        self._count_sync(took_ms)
 
     def _count_sync(self, took_ms: int) -> None:
         """For `fsynctime` of mntr, and fsync.warningthresholdms (FileTxnLog.commit)."""
