@@ -180,18 +180,18 @@ class Driver:
         self._resume_paused()
         # First what was proposed in this turn goes to the log: a sync stands for all that was proposed before it.
         self._finish_turn()
-        if self._is_dead:
-            return
-        if self.replica.solo.proposed_zxid > zxid:
+        if self.replica.solo.proposed_zxid > zxid and not self._is_dead:
             self._sync()
         # Behind the replies: a lone writer waits for all that comes before them.
+        self.replica.count_updates()
         self._count_sync(took_ms)
 
     def _count_sync(self, took_ms: int) -> None:
         """For `fsynctime` of mntr, and fsync.warningthresholdms (FileTxnLog.commit)."""
         stats = self.replica.stats
         stats.observe("fsynctime", took_ms)
-        if took_ms > self._slow_sync_ms:
+        # The reason to end is the last word in the log.
+        if took_ms > self._slow_sync_ms and not self._is_dead:
             stats.fsync_slow += 1
             logger.warning("slow fsync of the transaction log ms=%d", took_ms)
 

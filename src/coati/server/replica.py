@@ -263,12 +263,11 @@ class Replica:
             self.dirty.append(conn)
 
     def on_synced(self, zxid: int) -> None:
-        """Everything up to `zxid` is durable: deliver it."""
+        """Everything up to `zxid` is durable: deliver it. `count_updates` comes when the replies have left."""
         self.solo.on_synced(zxid)
         proposals = self.proposals
         while proposals and proposals[0].zxid <= zxid:
             self._deliver(proposals.popleft())
-        self._count_updates()
 
     def on_tick(self) -> None:
         """Expires sessions and reaps containers and TTL znodes; call it about once a tick."""
@@ -606,7 +605,7 @@ class Replica:
         if self._txns_to_snapshot <= 0:
             self.snapshot_is_due = True
 
-    def _count_updates(self) -> None:
+    def count_updates(self) -> None:
         """Writes of one client that came and went together, as a pipeline does, are counted together."""
         last = self._answered
         if last is not None and isinstance(last.conn, Conn):
@@ -649,11 +648,11 @@ class Replica:
                 conn.flush_then_close = True
         last = self._answered
         if last is not None and (last.conn is not conn or last.created_ms != request.created_ms):
-            self._count_updates()
+            self.count_updates()
         self._answered = request
         self._answered_count += 1
         if conn.waiting:
-            self._count_updates()
+            self.count_updates()
             self._answer_ready(conn, change.zxid)
         if op == codes.OP_CREATE_SESSION:
             conn.is_greeted = True
