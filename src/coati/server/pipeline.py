@@ -184,6 +184,13 @@ class Conn:
         self.is_full = False
         return b""
 
+    def say_goodbye(self, reason: str) -> None:
+        """It is closed behind what it was sent, its session stays; the log has the reason, unless that is empty."""
+        self.is_done = True
+        self.refusal = reason
+        self.flush_then_close = True
+        self.waiting.clear()
+
     def be_silent(self) -> None:
         """Nothing more is sent to it, not even what it was to be sent."""
         self.is_closed = True

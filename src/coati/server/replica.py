@@ -32,7 +32,7 @@ from coati.errors import (
 )
 from coati.seams import Entropy
 from coati.server.guard import Guard
-from coati.server.pipeline import Conn
+from coati.server.pipeline import Conn, Waiting
 from coati.server.stats import ServerStats
 from coati.wire import codes
 from coati.wire.jute import Reader
@@ -321,6 +321,7 @@ class Replica:
         last = size - PATH_HEAD_BYTES
         received = xid = 0
         room = TURN_BYTES
+        limit = self.outstanding_limit
         conn.is_full = False
         while pos <= last and not conn.is_done:
             length, xid, op, path_bytes = _unpack_path_head(data, pos)
@@ -348,8 +349,9 @@ class Replica:
                 break
             self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
-            room -= len(out[-1]) if out else 0
-            if room < 0 or conn.is_full or (conn.waiting and len(conn.waiting) > self.outstanding_limit):
+            if not conn.outstanding:
+                room -= len(out[-1]) if out else 0
+            if room < 0 or conn.is_full or (conn.outstanding and len(conn.waiting) > limit):
                 conn.is_full = True
                 break
         session = conn.session
@@ -389,7 +391,7 @@ class Replica:
         self.stats.on_auth(is_ok=False)
         # No txn was looked at, and Java says so by the zxid.
         self._emit(conn, error_reply(xid, 0, SESSION_CLOSED_REQUIRE_SASL_AUTH))
-        self._say_goodbye(conn, "not authenticated by a scheme of enforce.auth.schemes")
+        conn.say_goodbye("not authenticated by a scheme of enforce.auth.schemes")
 
     def _on_answered(self, conn: Conn, xid: int, op: int, count: int, latency_ms: int) -> None:
         """Statistics of `count` reads; the last one is named."""
@@ -456,7 +458,7 @@ class Replica:
         if session is None or session.is_closing or not is_password(session_id, password):
             # No such session, or not yours: no difference to see (S5).
             self._emit(conn, _connect_reply(conn, 0, 0, NO_PASSWORD))
-            self._say_goodbye(conn, "")
+            conn.say_goodbye("")
             return
         self.sessions.set_timeout(session, conn.timeout_ms, self._now_ms)
         old = self.homes.get(session_id)
@@ -493,7 +495,7 @@ class Replica:
             self._refuse_sasl(conn, xid, Reader(data, start + HEADER_BYTES, end))
         else:
             self._emit(conn, unimplemented_reply(xid))
-            self._say_goodbye(conn, f"no client may send opcode {op}")
+            conn.say_goodbye(f"no client may send opcode {op}")
 
     def _answer_in_turn(self, conn: Conn, data: bytes, start: int, end: int) -> None:
         if conn.outstanding:
@@ -518,10 +520,15 @@ class Replica:
             return
         xid = op = 0
         room = MAX_ANSWER_BYTES if conn.outstanding else TURN_BYTES
+        out = conn.out
         for number, waiting in enumerate(ready):
             xid, op = _unpack_head(waiting.data, waiting.start)
-            self._answer(conn, xid, op, waiting.data, waiting.start, waiting.end)
-            room -= len(conn.out[-1]) if conn.out else 0
+            body = _plain_data(self.tree, op, waiting)
+            if body:
+                out += (_pack_reply(16 + len(body), xid, zxid, 0), body)
+            else:
+                self._answer(conn, xid, op, waiting.data, waiting.start, waiting.end)
+            room -= len(out[-1]) if out else 0
             if room < 0:
                 if not conn.outstanding:
                     conn.push_back(ready[number + 1 :])
@@ -531,13 +538,6 @@ class Replica:
                 conn.be_silent()
                 break
         self._on_answered(conn, xid, op, len(ready), self._now_ms - ready[0].created_ms)
-
-    def _say_goodbye(self, conn: Conn, reason: str) -> None:
-        """It is closed behind what it was sent, its session stays; the log has the reason, unless that is empty."""
-        conn.is_done = True
-        conn.refusal = reason
-        conn.flush_then_close = True
-        conn.waiting.clear()
 
     def _refuse_sasl(self, conn: Conn, xid: int, r: Reader) -> None:
         """Nothing is configured for SASL: a token is answered by none, its absence by closing, as Java does."""
@@ -565,7 +565,7 @@ class Replica:
         conn.sent += 1
         self.stats.on_auth(is_ok=result.err == OK)
         if result.err != OK:
-            self._say_goodbye(conn, "authentication failed")
+            conn.say_goodbye("authentication failed")
 
     def _propose(
         self, conn: Conn | None, session_id: int, xid: int, op: int, data: bytes, start: int, end: int
@@ -657,6 +657,17 @@ class Replica:
         if op == codes.OP_CREATE_SESSION:
             conn.is_greeted = True
             self.on_received(conn, conn.take_rest())
+
+
+def _plain_data(tree: Tree, op: int, request: Waiting) -> bytes:
+    """What a plain getData of an open znode is answered with; nothing if it is something else."""
+    data, start, end = request.data, request.start, request.end
+    if op == codes.OP_GET_DATA and data[end - 1] == 0:
+        # The path is all there is between its length and the watch flag.
+        node = tree.nodes.get(data[start + HEADER_BYTES + 4 : end - 1])
+        if node is not None and node.acl.is_open and _unpack_length(data, start + HEADER_BYTES)[0] == end - start - 13:
+            return node.body
+    return b""
 
 
 def _is_barred(ids: list[Id], required_schemes: tuple[str, ...]) -> bool:
