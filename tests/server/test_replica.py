@@ -239,6 +239,36 @@ def test_no_request_is_executed_behind_a_close(parts: Parts) -> None:
     assert client.session_id not in server.replica.homes
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\0\0\0\2/a\0", id="plain"),
+        pytest.param(b"\0\0\0\2/a\1", id="watch"),
+        pytest.param(b"\0\0\0\2/a\0rest\0", id="garbage behind it"),
+        pytest.param(b"\0\0\0\1/a\0", id="length too short"),
+        pytest.param(b"\0\0\0\3/a\0", id="length too long"),
+        pytest.param(b"\0\0\0\2/a", id="no flag"),
+        pytest.param(b"\0\0\0\2/b\0", id="nobody's"),
+        pytest.param(b"\0\0\0\2/c\0", id="not there"),
+        pytest.param(b"\xff\xff\xff\xff\0", id="null"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_a_read_behind_a_write_is_answered_as_any_other(parts: Parts, body: bytes) -> None:
+    server = serve(parts)
+    client = joined(server)
+    client.create(b"/a", b"data")
+    client.create(b"/b", acl=[])
+    client.create(b"/b", acl=[ACL(codes.PERM_READ, Id("digest", "not:you"))])
+    server.run()
+    alone = client.send(codes.OP_GET_DATA, body)
+    server.run()
+    client.set_data(b"/z", b"which is not there")
+    behind = client.send(codes.OP_GET_DATA, body)
+    server.run()
+    assert (client.reply(behind).err, client.reply(behind).body) == (client.reply(alone).err, client.reply(alone).body)
+
+
 def test_a_txn_that_could_not_be_read_back_is_refused() -> None:
     """ZOOKEEPER-3496: the ACL `auth` becomes all the ids of the client, however many these are."""
     limit = 2000
