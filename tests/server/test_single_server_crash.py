@@ -127,7 +127,7 @@ def test_a_log_whose_name_is_not_durable_yet_gets_it_at_the_start(parts: Parts) 
     calls: list[str] = []
 
     def dies(kind: str, path: str) -> None:
-        # The first log: created, padded, written and synced; the directory is not.
+        # The first log: created, headed, padded, written and synced; the directory is not.
         calls.append(kind)
         if kind == "sync_dir":
             raise PowerCut
@@ -135,7 +135,7 @@ def test_a_log_whose_name_is_not_durable_yet_gets_it_at_the_start(parts: Parts) 
     server.disk.on_call = dies
     with pytest.raises(PowerCut):
         server.run()
-    assert calls == ["create", "allocate", "write", "sync", "sync_dir"]
+    assert calls == ["create", "write", "allocate", "write", "sync", "sync_dir"]
     server.kill()
     server.start()
     client = server.client()

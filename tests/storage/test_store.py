@@ -71,12 +71,27 @@ def test_a_sync_covers_all_that_was_appended_before_it_starts() -> None:
     assert done == []
     disk.run_job()
     assert done == [("first", 2)]
-    assert calls == ["create", "allocate", "write", "sync", "sync_dir"]
+    assert calls == ["create", "write", "allocate", "write", "sync", "sync_dir"]
     disk.run_job()
     assert done == [("first", 2), ("second", 4), ("third", 4)]
-    assert calls[5:] == ["write", "sync"]
+    assert calls[6:] == ["write", "sync"]
     assert not store.syncing
     assert store.sync_count == 2
+
+
+def test_a_log_never_begins_with_zeros() -> None:
+    """A kill while a log begins once left zeros: Java starts on an empty one (FileTxnLog.goToNextLog), not on those."""
+    disk = SimDisk()
+    store = open_store(disk)
+    seen: list[bytes] = []
+
+    def look(kind: str, path: str) -> None:
+        if path.endswith("log.1") and kind != "create":
+            seen.append(disk.get(path))
+
+    disk.on_call = look
+    write(store, disk, [1])
+    assert [state[:16] for state in seen] == [b"", *[b"ZKLG\0\0\0\2" + bytes(8)] * 3]
 
 
 def test_the_directory_is_synced_before_the_first_entry_of_a_file_is_acknowledged() -> None:
@@ -133,7 +148,7 @@ def test_without_force_sync_nothing_is_synced() -> None:
     disk.on_call = lambda kind, path: calls.append(kind)
     write(store, disk, [1])
     write(store, disk, [2])
-    assert calls == ["create", "allocate", "write", "write"]
+    assert calls == ["create", "write", "allocate", "write", "write"]
     disk.on_call = None
     disk.kill()
     assert load(Store(disk, config()))[0].last_zxid == 2

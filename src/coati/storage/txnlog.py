@@ -279,6 +279,9 @@ class LogAppender:
         self._file = None
         self._file = self._disk.create(f"{self._directory}/{format.log_name(zxid)}")
         self._is_new = True
+        # Killed in between, it leaves a file that is empty or has its header: Java does not start on zeros. The first
+        # entries bring the header once more, since power loss may keep the one write and not the other.
+        self._file.write_at(0, format.encode_log_header())
         self._position = 0
         self._forgotten = 0
         # FileTxnLog pads after the header is written, so the first size is 16 + preAllocSize.
