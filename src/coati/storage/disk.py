@@ -137,8 +137,8 @@ class RealDisk:
     """coati.seams.Disk on `os` and one worker thread, which starts with the first job.
 
     `post(callback)` runs a callable soon on the loop's thread: `loop.call_soon_threadsafe`.
-    The worker sleeps on a pipe, a byte a job. Waking it by a lock or a queue takes twice as long, since it then runs
-    into the interpreter's lock while the waker still has it; a lone write waits for all of that.
+    The worker sleeps on a pipe, a byte a job. Waking it by a lock or a queue takes longer, since it then runs into
+    the interpreter's lock while the waker still has it; a lone write waits for all of that.
     """
 
     def __init__(self, post: Callable[[Callable[[], None]], object]) -> None:

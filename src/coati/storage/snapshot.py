@@ -29,7 +29,7 @@ READ_BYTES: Final = 4 << 20
 TMP_SUFFIX: Final = ".tmp"
 # What waits for the disk before `SnapshotWriter.ready` says stop, and what is written before a sync in between: the
 # log's syncs wait behind one such piece, not behind the whole snapshot. A piece that is durable gives its pages to the
-# next one; in a virtual machine fresh ones can cost ten times what is written into them.
+# next one; in a virtual machine fresh ones can cost more than the copy into them.
 MAX_PENDING_BYTES: Final = 4 << 20
 SYNC_BYTES: Final = 1 << 20
 # SnapStream: wbits of a gzip member; GZIPOutputStream compresses with the default level.
