@@ -1,4 +1,4 @@
-"""The bytes of transaction logs, snapshots and epoch files. Nobody else knows them, but the tree writes its znodes. Pure.
+"""The bytes of transaction logs, snapshots and epoch files, which nobody else knows; the tree writes its znodes. Pure.
 
 Log file `log.<hex zxid of its first entry>` (FileTxnLog, FilePadding):
 
