@@ -128,6 +128,8 @@ class ServerConfig:
     txn_log_size_limit_kb: int = -1
     force_sync: bool = True
     fsync_warning_ms: int = 1000
+    # The longest time that the loop stays awake for one sync; 0: it does not.
+    busy_poll_us: int = 300
     snapshot_compression: str = ""
     snapshot_trust_empty: bool = False
     data_dir_autocreate: bool = True

@@ -185,6 +185,8 @@ PROPERTIES: Final = (
     Key("zookeeper.enforce.auth.enabled", "enforce_auth", is_true),
     Key("zookeeper.enforce.auth.schemes", "enforce_auth_schemes", strict_text),
     Key("zookeeper.sessionRequireClientSASLAuth", "require_sasl", is_true),
+    # Ours, unknown to Java: server/busypoll.py.
+    Key("zookeeper.busyPollMicros", "busy_poll_us", decoded_int),
 )
 
 

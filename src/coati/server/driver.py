@@ -16,6 +16,7 @@ from typing import Final
 from coati.core.export import Export
 from coati.errors import StorageFailed
 from coati.seams import Clock
+from coati.server.busypoll import BusyPoll
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
 from coati.storage.store import SnapshotWriter, Store
@@ -31,7 +32,8 @@ SLICE_MS: Final = 2
 class Driver:
     """Runs one replica on one store. All methods belong to one thread, the event loop's.
 
-    `post` runs a callable soon on that thread; `on_fatal` is told the one reason why the server must end.
+    `post` runs a callable soon on that thread; `on_fatal` is told the one reason why the server must end; `busy_poll`
+    keeps the loop awake while the disk syncs.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Driver:
         on_fatal: Callable[[BaseException], None],
         purge_after_snapshot: bool = False,
         slow_sync_ms: int = 1000,
+        busy_poll: BusyPoll | None = None,
     ) -> None:
         self.replica = replica
         self._store = store
@@ -52,6 +55,7 @@ class Driver:
         self._on_fatal = on_fatal
         self._purge_after_snapshot = purge_after_snapshot
         self._slow_sync_ms = slow_sync_ms
+        self._busy_poll = busy_poll
         self._inbox: list[tuple[Conn, bytes]] = []
         self._is_posted = False
         self._is_syncing = False
@@ -167,14 +171,18 @@ class Driver:
             self._store.sync(lambda error: self._on_synced(zxid, error))
         except StorageFailed as error:
             self._die(error)
+        if self._busy_poll is not None:
+            self._busy_poll.begin()
 
     def _on_synced(self, zxid: int, error: BaseException | None) -> None:
         self._is_syncing = False
+        sync_ms = self._store.sync_ms
+        if self._busy_poll is not None:
+            self._busy_poll.end(sync_ms)
         if error is not None:
             self._die(error)
         if self._is_dead:
             return
-        took_ms = int(self._store.sync_ms)
         self._begin_turn()
         self.replica.on_synced(zxid)
         self._resume_paused()
@@ -184,7 +192,7 @@ class Driver:
             self._sync()
         # Behind the replies: a lone writer waits for all that comes before them.
         self.replica.count_updates()
-        self._count_sync(took_ms)
+        self._count_sync(int(sync_ms))
 
     def _count_sync(self, took_ms: int) -> None:
         """For `fsynctime` of mntr, and fsync.warningthresholdms (FileTxnLog.commit)."""

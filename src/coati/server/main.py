@@ -29,6 +29,7 @@ from coati.core.tree import TreeConfig
 from coati.core.watches import Watches
 from coati.errors import ConfigError, StorageCorrupt, StorageFailed
 from coati.server import logs
+from coati.server.busypoll import BusyPoll
 from coati.server.clock import SystemClock
 from coati.server.config import ServerConfig, shown
 from coati.server.driver import Driver
@@ -121,6 +122,7 @@ class Server:
             post=self._loop.call_soon,
             on_fatal=self._on_fatal,
             slow_sync_ms=config.fsync_warning_ms,
+            busy_poll=self._busy_poll(),
         )
         view = LiveView(config, replica, self._disk, self._clock)
         words = parse_whitelist(config.four_letter_whitelist, is_read_only_enabled=config.read_only_mode)
@@ -136,6 +138,12 @@ class Server:
         if config.purge_interval_h > 0:
             self._purge()
         return java_host(host), port
+
+    def _busy_poll(self) -> BusyPoll | None:
+        config, give_way = self._config, getattr(os, "sched_yield", None)
+        if give_way is None or config.busy_poll_us <= 0:
+            return None
+        return BusyPoll(self._loop.call_soon, self._clock.monotonic_us, give_way, config.busy_poll_us)
 
     def _recover(self) -> Replica:
         config, clock = self._config, self._clock
