@@ -27,6 +27,8 @@ logger = logging.getLogger("coati.server.driver")
 # the p99 of reads meanwhile is made of.
 SLICE_NODES: Final = 200
 SLICE_MS: Final = 2
+# With more writes in flight than these it is the throughput that counts, and the disk's thread needs the processor.
+MAX_POLLED: Final = 16
 
 
 class Driver:
@@ -171,7 +173,7 @@ class Driver:
             self._store.sync(lambda error: self._on_synced(zxid, error))
         except StorageFailed as error:
             self._die(error)
-        if self._busy_poll is not None:
+        if self._busy_poll is not None and len(self.replica.proposals) <= MAX_POLLED:
             self._busy_poll.begin()
 
     def _on_synced(self, zxid: int, error: BaseException | None) -> None:
