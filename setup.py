@@ -9,7 +9,15 @@ from pathlib import Path
 from setuptools import setup
 
 COMPILED_ROOMS = ("wire", "core", "zab")
-COMPILED_MODULES = ("storage/format.py", "server/pipeline.py", "server/replica.py")
+COMPILED_MODULES = (
+    "storage/format.py",
+    "server/errands.py",
+    "server/handshake.py",
+    "server/login.py",
+    "server/outlet.py",
+    "server/pipeline.py",
+    "server/replica.py",
+)
 
 
 def compiled_files(root: Path) -> list[str]:

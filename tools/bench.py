@@ -25,6 +25,7 @@ from coati.bench import BenchFailed
 from tools.bench_report import machine, render_markdown, render_plot, result_of, save_json
 from tools.bench_rows import QUICK, ROWS, Bench, Row, Settings
 from tools.bench_servers import COMPILED, JAVA, JAVA_VERSION, PURE, Contender, ServerFailed
+from tools.bench_trio import TRIO_ROWS
 from tools.javapeer import why_missing
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         results = _head(options, settings, Path(scratch))
         out = options.out or (None if options.quick else OUT)
         failed = _measure(bench, rows, results, out)
-    print(render_markdown(ROWS, results))
+    print(render_markdown(ROWS, results, TRIO_ROWS))
     return 1 if failed else 0
 
 
@@ -74,7 +75,7 @@ def _measure(bench: Bench, rows: list[Row], results: dict[str, Any], out: Path |
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             save_json(results, out / "results.json")
-            (out / "RESULTS.md").write_text(render_markdown(ROWS, results))
+            (out / "RESULTS.md").write_text(render_markdown(ROWS, results, TRIO_ROWS))
             render_plot(ROWS, results, out / "results.svg")
     return failed
 
@@ -115,8 +116,8 @@ def _command(options: argparse.Namespace) -> str:
 
 def _chosen(only: str | None) -> list[Row]:
     if only is None:
-        return list(ROWS)
-    by_key = {row.key: row for row in ROWS}
+        return [*ROWS, *TRIO_ROWS]
+    by_key = {row.key: row for row in (*ROWS, *TRIO_ROWS)}
     unknown = [key for key in only.split(",") if key not in by_key]
     if unknown:
         raise ValueError(f"unknown rows {', '.join(unknown)}; there are {', '.join(by_key)}")
@@ -150,7 +151,7 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="coati against Java ZooKeeper on this machine.", allow_abbrev=False)
-    parser.add_argument("--only", metavar="ROW[,..]", help=f"of {', '.join(row.key for row in ROWS)}")
+    parser.add_argument("--only", metavar="ROW[,..]", help=f"of {', '.join(row.key for row in (*ROWS, *TRIO_ROWS))}")
     parser.add_argument("--quick", action="store_true", help="a smoke test: prints, writes only where --out says")
     parser.add_argument("--servers", default=SERVERS, metavar="NAME[,..]", help="default: %(default)s")
     parser.add_argument("--pure", type=Path, default=Path(sys.executable), metavar="PYTHON", help="that has coati")

@@ -93,8 +93,8 @@ def result_of(row: Row, measured: Measured) -> dict[str, Any]:
     return entry
 
 
-def render_markdown(rows: Sequence[Row], results: Mapping[str, Any]) -> str:
-    """RESULTS.md of the entries of results.json."""
+def render_markdown(rows: Sequence[Row], results: Mapping[str, Any], trio_rows: Sequence[Row] = ()) -> str:
+    """RESULTS.md of the entries of results.json; `trio_rows` have a table of their own once one is measured."""
     lines = [
         "# Benchmark",
         "",
@@ -122,7 +122,30 @@ def render_markdown(rows: Sequence[Row], results: Mapping[str, Any]) -> str:
     for row in rows:
         for note in results["rows"].get(row.key, {}).get("notes", []):
             lines.append(f"- {row.title}: {note}.")
+    if any(row.key in results["rows"] for row in trio_rows):
+        lines += _trio_table(trio_rows, results)
     return "\n".join(lines) + "\n"
+
+
+def _trio_table(rows: Sequence[Row], results: Mapping[str, Any]) -> list[str]:
+    """Without bars: what coati has over Java is all there is to say."""
+    lines = [
+        "",
+        "## Three servers",
+        "",
+        "Three of a kind on one core, clients spread over them. Each round has a new ensemble, and no other one runs.",
+        "",
+        f"| work | {NAMES[JAVA]} | {NAMES[PURE]} | over Java's | {NAMES[COMPILED]} | over Java's |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        medians = results["rows"].get(row.key, {}).get("medians", {})
+        cells = [row.title, _quantity(medians.get(JAVA), row.unit)]
+        for name in (PURE, COMPILED):
+            ratio = _over_java(medians, name)
+            cells += [_quantity(medians.get(name), row.unit), "-" if ratio is None else f"{ratio:.2f}x"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def render_plot(rows: Sequence[Row], results: Mapping[str, Any], path: Path) -> None:

@@ -66,13 +66,26 @@ class Process(Protocol):
 
 
 class CoatiServer:
-    """`python -m coati serve` on one processor."""
+    """`python -m coati serve` on one processor; `config` says all of a member of an ensemble."""
 
-    def __init__(self, python: Path, data_dir: Path, port: int, *, cpu: int | None, props: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        python: Path,
+        data_dir: Path,
+        port: int,
+        *,
+        cpu: int | None,
+        props: Mapping[str, str],
+        config: Path | None = None,
+    ) -> None:
         self._command = [] if cpu is None else ["taskset", "-c", str(cpu)]
-        self._command += [str(python), "-m", "coati", "serve", "--host", HOST, "--client-port", str(port)]
-        # One address holds all connections here; Java is given the same setting.
-        self._command += ["--data-dir", str(data_dir), "--log-level", "warning", "--set", "maxClientCnxns=0"]
+        self._command += [str(python), "-m", "coati", "serve", "--log-level", "warning"]
+        if config is None:
+            # One address holds all connections here; Java is given the same setting.
+            self._command += ["--host", HOST, "--client-port", str(port), "--data-dir", str(data_dir)]
+            self._command += ["--set", "maxClientCnxns=0"]
+        else:
+            self._command.append(str(config))
         for name, value in props.items():
             self._command += ["-D", f"{name}={value}"]
         self._log = data_dir.parent / f"{data_dir.name}.log"
@@ -167,7 +180,7 @@ class Contender:
             process = CoatiServer(self.python, data_dir, port, cpu=self.cpu, props=props or {})
         server = Server(process, port, data_dir)
         try:
-            server.first_answer_s = _first_answer(server) - start_s
+            server.first_answer_s = first_answer(server) - start_s
         except BaseException:
             process.close()
             raise
@@ -185,7 +198,7 @@ class Contender:
             server.process.close()
 
 
-def _first_answer(server: Server) -> float:
+def first_answer(server: Server) -> float:
     """The time when a session could be opened.
 
     A fresh connection asks every ASK_AGAIN_S and the ones before keep listening: Java accepts connections before it

@@ -110,7 +110,7 @@ class Machine:
             preparer=Preparer(self.tree, sessions, access, PrepareConfig(enforce_quota=True)),
             answers=Answers(self.tree, self.watches, access),
             access=access,
-            solo=Solo(0),
+            broadcast=Solo(0),
             stats=ServerStats(),
             entropy=random.Random(0),
             config=ReplicaConfig(container_interval_ms=4000, container_max_never_used_ms=6000, outstanding_limit=20),
@@ -171,7 +171,7 @@ class Machine:
         self._flush()
 
     def _flush(self) -> None:
-        for conn in self.replica.take_dirty():
+        for conn in self.replica.outlet.take_dirty():
             assert conn.is_dirty, "in the list, but not marked"
             conn.is_dirty = False
             for client in [*self.clients, *self.past]:
@@ -180,7 +180,7 @@ class Machine:
             conn.out.clear()
             if conn.flush_then_close:
                 self.replica.on_closed(conn)
-        for conn in self.replica.take_closes():
+        for conn in self.replica.outlet.take_closes():
             assert conn.is_done, "closed, but still listened to"
             self.replica.on_closed(conn)
 

@@ -20,7 +20,9 @@ from coati.seams import Disk
 from coati.server.config import Entry, build_config
 from coati.server.properties import parse_properties
 from coati.storage import format
+from coati.storage.format import ZnodeTuple
 from coati.storage.snapshot import READ_BYTES, SnapshotReader
+from coati.storage.stream import SIGNATURE, StreamReader
 from coati.storage.txnlog import LogReader
 from coati.wire import records
 from coati.wire.codes import MAX_BUFFER_BYTES
@@ -28,7 +30,7 @@ from coati.wire.jute import FrameBuffer, Reader, Writer, decode_text, frame
 from coati.wire.paths import name_of, parent_of, validate_path
 from coati.wire.records import ACL, Id
 from coati.wire.txns import decode_txn, encode_txn
-from tools import fuzz_server, fuzz_words, gen_records
+from tools import fuzz_quorum, fuzz_server, fuzz_words, gen_records
 from tools.storm_storage import encode_znodes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -354,6 +356,41 @@ def run_snapshot(data: bytes) -> None:
         assert read_snapshot(content[:-1], compression, 1 << 20) is None, "a snapshot without its last byte is taken"
 
 
+# stream: a snapshot on its way from a leader.
+
+
+def stream_seeds() -> Iterator[bytes]:
+    body = snapshot_body()[format.HEADER_BYTES :]
+    yield body + format.END_OF_ZNODES + SIGNATURE
+    yield body + format.END_OF_ZNODES + SIGNATURE + b"what follows"
+    yield bytes(8) + encode_znodes([(b"/", b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0)]) + format.END_OF_ZNODES + SIGNATURE[:-1]
+
+
+def read_stream(data: bytes, step: int) -> list[Any] | None:
+    """Everything in it, or None where it is refused."""
+    reader = StreamReader(max_field_bytes=FIELD_LIMIT, limit_bytes=1 << 20)
+    znodes: list[ZnodeTuple] = []
+    bodies: list[bytes] = []
+    pos = 0
+    try:
+        while pos < len(data) and not reader.is_done:
+            znodes += reader.feed(data[pos : pos + step])
+            bodies.append(reader.body)
+            pos += step
+    except format.Damage:
+        return None
+    return [znodes, reader.sessions, reader.acls, reader.is_done, b"".join(bodies), reader.rest + data[pos:]]
+
+
+def run_stream(data: bytes) -> None:
+    found = read_stream(data, max(len(data), 1))
+    assert found == read_stream(data, 7), "other pieces change what is read"
+    if found is not None and found[3]:
+        file = sealed(format.encode_snapshot_header() + found[4], digest=False, last_zxid=False)
+        again = read_snapshot(file, "", 1 << 20)
+        assert again is None or again[:3] == found[:3], "its file holds something else"
+
+
 TARGETS = (
     Parser("server", fuzz_server.seeds, fuzz_server.play),
     Parser("words", fuzz_words.seeds, fuzz_words.run),
@@ -361,8 +398,13 @@ TARGETS = (
     Parser("txns", txn_payloads, run_txn),
     Parser("frames", frame_seeds, run_frames),
     Parser("paths", path_seeds, run_path),
+    Parser("packets", fuzz_quorum.packet_seeds, fuzz_quorum.run_packets),
+    Parser("votes", fuzz_quorum.vote_seeds, fuzz_quorum.run_vote),
+    Parser("hello", fuzz_quorum.hello_seeds, fuzz_quorum.run_hello),
+    Parser("view", fuzz_quorum.view_seeds, fuzz_quorum.run_view),
     Parser("config", config_seeds, run_config),
     Parser("log", log_seeds, run_log),
     # What a compressed file expands to is looked at in pieces, two of which are there at a time.
     Parser("snapshot", snapshot_seeds, run_snapshot, 3 * READ_BYTES),
+    Parser("stream", stream_seeds, run_stream),
 )

@@ -288,7 +288,7 @@ class History:
 
     def consume(self, directory: Path, *, is_over: bool) -> None:
         """Takes what the logs hold by now. `is_over`: the server is dead, so what is not there will never be."""
-        for entry in read_log(directory, self.tree.zxid):
+        for entry in self.logged(directory):
             self._take(entry)
         for key, answer in self._answers:
             self._judge(key, answer)
@@ -298,10 +298,18 @@ class History:
             self._sent = {}
             self.opening = 0
 
+    def logged(self, directory: Path) -> Iterator[Logged]:
+        """What is new in the logs."""
+        return read_log(directory, self.tree.zxid)
+
+    def is_next(self, zxid: int) -> bool:
+        """Whether nothing is missing before it."""
+        return zxid == self.tree.zxid + 1
+
     def _take(self, entry: Logged) -> None:
-        if entry.zxid != self.tree.zxid + 1:
+        if not self.is_next(entry.zxid):
             self.fault(f"zxid {entry.zxid:#x} follows {self.tree.zxid:#x} in {entry.file}")
-        write = self._write_of(entry)
+        write = self.write_of(entry)
         if write is None:
             self.fault(f"zxid {entry.zxid:#x}, op {entry.op}, session {entry.session_id:#x}: nobody sent {entry.xid}")
             self.tree.zxid = entry.zxid
@@ -318,9 +326,9 @@ class History:
         if entry.xid:
             self._done[entry.session_id, entry.xid] = (entry.zxid, write, outcome)
 
-    def _write_of(self, entry: Logged) -> Write | None:
+    def write_of(self, entry: Logged) -> Write | None:
         """What asked for it; None if nobody did."""
-        sent = self._sent.get(entry.session_id)
+        sent = self.sent_of(entry)
         if sent and entry.xid == sent[0][0]:
             return sent.popleft()[1]
         if entry.op == raw.CREATE_SESSION:
@@ -336,6 +344,10 @@ class History:
             self.counts["expired"] += 1
             return Write("close")
         return None
+
+    def sent_of(self, entry: Logged) -> deque[tuple[int, Write]] | None:
+        """What its session has sent that may be logged next."""
+        return self._sent.get(entry.session_id)
 
     def _note_sequence(self, zxid: int, write: Write, outcome: Outcome) -> None:
         if write.kind == "multi":

@@ -42,6 +42,7 @@ class Client:
         self.timeout_ms = timeout_ms
         self.session_id = 0
         self.in_flight: deque[tuple[int, Write]] = deque()
+        self.deadline_s = REPLY_DEADLINE_S
         self._session: raw.Session | None = None
         self._password = raw.NO_PASSWORD
         self._is_closing = False
@@ -68,7 +69,7 @@ class Client:
                 self.timeout_ms,
                 session_id=self.session_id,
                 password=self._password,
-                deadline_s=REPLY_DEADLINE_S,
+                deadline_s=self.deadline_s,
             )
         except raw.Expired:
             self.history.fault(f"session {self.session_id:#x} has expired, and had a client all the time")

@@ -8,7 +8,7 @@ import pytest
 
 from coati import errors
 from coati.core.load import Loader, ZnodeTuple
-from coati.core.replay import apply, stage
+from coati.core.replay import apply, compare_digest, stage, stage_payload
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.errors import MarshallingError
 from coati.wire import codes
@@ -56,6 +56,44 @@ def test_follower_ends_where_its_leader_is(seed: int) -> None:
     replay(follower, core.log)
     assert follower.digest_mismatches == 0
     assert fingerprint(follower) == fingerprint(core.tree)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_payloads_read_by_hand_are_what_their_records_say(seed: int) -> None:
+    """Whole, cut short, and with bytes that are wrong: the same change or the same refusal, and the same tree."""
+    dice = random.Random(seed)
+    core = Core(extended_types=True)
+    Workload(core, seed).run(500)
+    by_hand, by_record = pristine(CONFIG), pristine(CONFIG)
+    for payload in core.log:
+        zxid = decode_txn(payload).header.zxid
+        broken = bytearray(payload[: dice.choice((len(payload), dice.randrange(32, len(payload) + 1)))])
+        for _ in range(dice.randrange(3) if len(broken) > 32 else 0):
+            broken[dice.randrange(32, len(broken))] = dice.choice((0, 1, 0x7F, 0x80, 0xFF))
+        for candidate in (bytes(broken), payload):
+            outcomes = []
+            for tree in (by_hand, by_record):
+                try:
+                    if tree is by_hand:
+                        change, session_id, xid, op, digest = stage_payload(tree, zxid, candidate)
+                    else:
+                        record = decode_txn(candidate)
+                        change = stage(tree, record.header, record.txn)
+                        session_id, xid, op = record.header.client_id, record.header.cxid, record.header.type
+                        digest = record.digest
+                except MarshallingError as error:
+                    outcomes.append(str(error))
+                    continue
+                node = None if change.node is None else (change.node.body, change.node.acl.wire, change.node.owner)
+                outcomes.append((change.op, change.path, change.err, change.digest, node, session_id, xid, op, digest))
+                if candidate is payload:
+                    tree.commit(change)
+                    compare_digest(tree, zxid, digest)
+                else:
+                    tree.discard_all()
+            assert outcomes[0] == outcomes[1], candidate.hex()
+    assert fingerprint(by_hand) == fingerprint(by_record) == fingerprint(core.tree)
+    assert by_hand.digest_mismatches == 0
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -100,7 +100,7 @@ def test_touched_session_lives_on() -> None:
     session = table.track(9, 4000, 0)
     for now in range(0, 60_000, 1000):
         assert table.expired(now) == []
-        assert table.touch(9, now)
+        assert table.touch(9, 4000, now)
     session.deadline_ms = 61_000  # what touching is on the hot path: one store
     assert table.expired(61_999) == []
     assert [s.session_id for s in table.expired(63_000)] == [9]
@@ -110,7 +110,7 @@ def test_expired_session_is_closing() -> None:
     table = SessionTable(2000, 1, 0)
     table.track(9, 4000, 0)
     assert len(table.expired(10_000)) == 1
-    assert not table.touch(9, 10_000)
+    assert not table.touch(9, 4000, 10_000)
     assert not table.set_owner(9, "me")
     with pytest.raises(SessionExpiredError):
         table.check(9, "me")
@@ -125,7 +125,7 @@ def test_closing_session_is_not_expired_again() -> None:
 
 def test_unknown_session_is_expired_to_whoever_asks() -> None:
     table = SessionTable(2000, 1, 0)
-    assert not table.touch(3, 0)
+    assert not table.touch(3, 5000, 0)
     assert not table.set_owner(3, "me")
     table.set_closing(3)
     table.commit_close(3)
@@ -139,7 +139,7 @@ def test_many_sessions_expire_at_once_and_the_others_live() -> None:
     for session_id in range(10_000):
         table.track(session_id, 4000, 0)
     for session_id in range(0, 10_000, 2):
-        table.touch(session_id, 5000)
+        table.touch(session_id, 4000, 5000)
     assert [s.session_id for s in table.expired(6000)] == list(range(1, 10_000, 2))
 
 
@@ -254,3 +254,34 @@ def test_longer_timeout_waits_for_the_bucket_it_has() -> None:
     table.set_timeout(session, 40_000, 1000)
     assert table.expired(41_999) == []
     assert [s.session_id for s in table.expired(42_000)] == [9]
+
+
+def test_a_touch_from_elsewhere_brings_its_own_timeout() -> None:
+    """A shorter one is due before the bucket in which the session stands."""
+    table = SessionTable(2000, 1, 0)
+    table.track(9, 40_000, 0)
+    assert table.touch(9, 4000, 1000)
+    assert [s.session_id for s in table.expired(6000)] == [9]
+
+
+def test_sessions_that_somebody_else_watches_over_do_not_expire_until_they_are_taken_over() -> None:
+    """S2: who begins to lead gives each its full timeout."""
+    table = SessionTable(2000, 1, 0)
+    table.restore({9: 4000, 10: 8000}, 0)
+    table.let_go()
+    assert table.expired(60_000) == []
+    assert table.timeouts == {9: 4000, 10: 8000}
+    assert not table.touch(9, 4000, 60_000)
+    table.restore(table.timeouts, 60_000)
+    assert table.expired(64_000) == []
+    assert [s.session_id for s in table.expired(66_000)] == [9]
+
+
+def test_an_owner_is_whoever_is_equal() -> None:
+    """Other servers' links are numbers, and a number is not always the same object."""
+    table = SessionTable(2000, 1, 0)
+    table.track(9, 4000, 0)
+    table.check(9, 10**6)
+    table.check(9, int("1000000"))
+    with pytest.raises(SessionMovedError):
+        table.check(9, 10**6 + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coati import errors
-from coati.core.tree import TreeConfig, pristine
+from coati.core.tree import TreeConfig, pristine, show_config
 from coati.wire import codes
 from tests.core.kit import NOBODY, OPEN, READ_ONLY, Client, Core, create_body, image, jbuf, jint
 from tests.core.workload import Workload
@@ -172,3 +172,17 @@ def test_strangers_to_a_session_own_nothing() -> None:
     assert Core().tree.session_paths(99) == []
     assert Client(1) != Client(1)
     assert OPEN != NOBODY
+
+
+def test_the_view_is_shown_and_counts_in_no_digest() -> None:
+    """As a member of Java's shows it: version -1, the view's version for mzxid."""
+    tree = pristine()
+    digest, held = tree.digest, tree.data_bytes
+    show_config(tree, b"server.1=a:1:2:participant\nversion=5", 5)
+    node = tree.nodes[b"/zookeeper/config"]
+    stat = node.public_stat()
+    assert node.data() == b"server.1=a:1:2:participant\nversion=5"
+    assert (stat.czxid, stat.mzxid, stat.mtime, stat.version, stat.data_length) == (0, 5, 0, -1, 36)
+    assert (tree.digest, tree.data_bytes) == (digest, held + 36)
+    show_config(tree, b"server.1=a:1:2:participant\nversion=5", 5)
+    assert tree.nodes[b"/zookeeper/config"] is node

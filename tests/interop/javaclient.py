@@ -82,8 +82,11 @@ def comparable(output: str, server: peers.Server) -> str:
 
     def distance(match: re.Match[str]) -> str:
         value = int(match[0], 16 if match.string[match.start() - 2 : match.start()] == "0x" else 10)
+        if value <= 0:
+            # No txn: an event of the connection, or what was there from the beginning.
+            return str(value)
         base.append(value)
-        return f"first{value - base[0]:+d}" if value > 0 else str(value)
+        return f"first{value - base[0]:+d}"
 
     text = output.replace(server.address, "SERVER")
     text = OWNER.sub("SESSION", TIME.sub("TIME", text))

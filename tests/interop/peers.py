@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -52,6 +52,13 @@ LOCKSTEP_PROPS: Mapping[str, str] = {
     "znode.container.checkIntervalMs": "1000000000",
     "zookeeper.enforceQuota": "true",
 }
+
+# A server alone, one in an ensemble that has to ask its leader, and the judge: what `running` takes.
+KINDS = [
+    pytest.param("coati", id="coati"),
+    pytest.param("follower", id="follower"),
+    pytest.param("3.9.3", id="java"),
+]
 
 
 class CoatiFailed(RuntimeError):
@@ -88,6 +95,7 @@ class CoatiServer:
         props: Mapping[str, str] | None = None,
         cfg: Mapping[str, str] | None = None,
         *,
+        log_level: str = "warning",
         ready_timeout_s: float = READY_TIMEOUT_S,
     ) -> None:
         self.version = "coati"
@@ -98,6 +106,7 @@ class CoatiServer:
         self.log_path = self.scratch / "server.log"
         self._props = dict(props or {})
         self._cfg = dict(cfg or {})
+        self._log_level = log_level
         self._ready_timeout_s = ready_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -137,7 +146,7 @@ class CoatiServer:
             "coati",
             "serve",
             "--log-level",
-            "warning",
+            self._log_level,
             *options,
             str(self.scratch / "zoo.cfg"),
         ]
@@ -149,7 +158,7 @@ class CoatiServer:
 
     def start(self) -> None:
         """Start (again, on the same directory and port) and wait until it serves. Raises CoatiFailed."""
-        self._wait_ready(self.launch())
+        self.wait_ready(self.launch())
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start, and do not wait."""
@@ -189,7 +198,8 @@ class CoatiServer:
         """What the server printed so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Return when a launched server serves. Raises CoatiFailed."""
         deadline = monotonic() + self._ready_timeout_s
         while monotonic() < deadline:
             if serves(self.host, self.port):
@@ -250,8 +260,15 @@ def running(
     props: Mapping[str, str] | None = None,
     cfg: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """A server of `kind` (`coati`, `3.8.0`, `3.9.3`) while the block runs; without Java the test skips or fails."""
+    """A server of `kind` (`coati`, `3.8.0`, `3.9.3`) while the block runs; without Java the test skips or fails.
+
+    A `follower` is that of an ensemble of three coati servers.
+    """
     server: CoatiServer | JavaServer
+    if kind == "follower":
+        with _following(props, cfg) as follower:
+            yield follower
+        return
     if kind == "coati":
         server = CoatiServer(data_dir, props=props, cfg=cfg)
     else:
@@ -264,6 +281,26 @@ def running(
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def _following(props: Mapping[str, str] | None, cfg: Mapping[str, str] | None) -> Iterator[Server]:
+    """A follower of a new ensemble of coati servers, once all of them serve."""
+    sids = (1, 2, 3)
+    lines = {f"server.{sid}": f"{HOST}:{free_port()}:{free_port()}" for sid in sids}
+    # So many ticks that a busy machine loses nobody, however short they are.
+    cfg = {"initLimit": "100", "syncLimit": "50", **(cfg or {}), **lines}
+    with ExitStack() as ending:
+        servers = []
+        for sid in sids:
+            server = CoatiServer(props=props, cfg=cfg)
+            ending.callback(server.close)
+            server.data_dir.mkdir(parents=True)
+            (server.data_dir / "myid").write_text(f"{sid}\n")
+            servers.append(server)
+        for server, process in [(server, server.launch()) for server in servers]:
+            server.wait_ready(process)
+        yield next(server for server in servers if monitor(server)["server_state"] == "follower")
 
 
 def session(server: Server, timeout_ms: int = 30_000) -> raw.Session:

@@ -1,4 +1,4 @@
-"""Apache Curator's recipes with two clients (java/CuratorCheck.java), on coati and on Java alike."""
+"""Apache Curator's recipes with two clients (java/CuratorCheck.java), on coati, on a follower and on Java alike."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(target)
 
 
+@pytest.mark.parametrize("server", peers.KINDS, indirect=True)
 def test_curator_recipes_work(classes: str, server: Server) -> None:
     with peers.session(server) as session:
         assert session.call(raw.CREATE, raw.create("/curator"))[0] == 0

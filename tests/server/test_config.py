@@ -17,6 +17,8 @@ from coati.server import config as config_module
 from coati.server.config import Entry, ServerConfig, load_config
 from coati.server.configkeys import (
     ENSEMBLE_KEYS,
+    ENSEMBLE_REFUSED,
+    ENSEMBLE_UNUSED,
     PROPERTIES,
     UNUSED,
     ZOO_KEYS,
@@ -411,14 +413,6 @@ ONE = "server.1=127.0.0.1:2888:3888"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            f"{ONE}\nserver.2=b:2888:3888\nserver.3=c:2888:3888",
-            "server.N: a list of 3, but ensembles come later; this version runs one standalone server",
-        ),
-        (
-            f"standaloneEnabled=false\n{ONE}",
-            "server.N: a list of 1, but ensembles come later; this version runs one standalone server",
-        ),
         ("standaloneEnabled=false", "standaloneEnabled=false needs at least one participant in the server list"),
         (
             "server.1=a:2888:3888:observer",
@@ -546,22 +540,22 @@ def test_what_java_refuses_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_every_key_sets_a_field_of_its_type() -> None:
     fields = {field.name: field.type for field in dataclasses.fields(ServerConfig)}
-    kinds = {"int": int, "bool": bool, "str": str}
+    kinds = {"int": int, "bool": bool, "str": str, "float": float}
     for key in (*ZOO_KEYS, *PROPERTIES):
-        sample = "7" if fields[key.field] == "int" else "true"
+        sample = "7" if fields[key.field] in ("int", "float") else "true"
         assert type(key.read(sample)) is kinds[str(fields[key.field])], key.name
 
 
 def test_every_field_is_set_by_a_key() -> None:
-    fields = {field.name for field in dataclasses.fields(ServerConfig)} - {"warnings"}
+    fields = {field.name for field in dataclasses.fields(ServerConfig)} - {"warnings", "ensemble", "my_id"}
     assert {key.field for key in (*ZOO_KEYS, *PROPERTIES)} == fields
 
 
-# Read so that they can be checked or refused; their effect comes with ensembles and TLS.
+# Read so that they can be checked or refused; their effect comes with the roles of an ensemble and TLS.
 CHECKED_ONLY = {
-    "secure_client_port", "secure_client_address", "standalone_enabled", "dynamic_config_file", "init_limit",
-    "sync_limit", "election_alg", "peer_type", "quorum_sasl", "quorum_learner_sasl", "quorum_server_sasl",
-    "metrics_provider", "require_sasl", "warnings",
+    "secure_client_port", "secure_client_address", "standalone_enabled", "dynamic_config_file",
+    "peer_type", "quorum_sasl", "quorum_learner_sasl", "quorum_server_sasl", "metrics_provider",
+    "require_sasl",
 }  # fmt: skip
 
 
@@ -573,10 +567,11 @@ def test_every_field_has_an_effect_somewhere(field: str) -> None:
         "digest_algorithm": "hash_name",
         "enforce_auth": "required_schemes",
         "enforce_auth_schemes": "required_schemes",
+        "quorum_cnxn_timeout_ms": "hello_timeout_ms",
     }
     pattern = re.compile(rf"\bconfig\.{property_of.get(field, field)}\b")
     users = [path.name for path in source.glob("*.py") if path.name != "config.py" and pattern.search(path.read_text())]
-    assert bool(users) != (field in CHECKED_ONLY - {"warnings"})
+    assert bool(users) != (field in CHECKED_ONLY)
 
 
 def test_tables_do_not_overlap() -> None:
@@ -585,6 +580,9 @@ def test_tables_do_not_overlap() -> None:
     unused = {name for row in UNUSED for name in row.names}
     assert {key.name for key in (*ZOO_KEYS, *PROPERTIES)} & unused == both
     assert not unused & {*ENSEMBLE_KEYS}
+    ensemble = [name for row in (*ENSEMBLE_REFUSED, *ENSEMBLE_UNUSED) for name in row.names]
+    assert len(set(ensemble)) == len(ensemble)
+    assert {key.name for key in (*ZOO_KEYS, *PROPERTIES)} & {*ensemble} == {"quorum.auth.enableSasl", "reconfigEnabled"}
     assert len({name for row in UNUSED for name in row.names}) == sum(len(row.names) for row in UNUSED)
 
 

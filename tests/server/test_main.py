@@ -366,7 +366,8 @@ def test_compression_that_is_not_known(tmp_path: Path) -> None:
 
 
 def test_signal_during_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_load(*_: object) -> None:
+    def slow_load(*_: object, is_alone: bool) -> None:
+        assert is_alone
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(WAIT_S)
 

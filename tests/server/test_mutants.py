@@ -39,19 +39,19 @@ class AnswersBeforeSync(Driver):
     """Writes are delivered when they are handed to the disk, not when it has them."""
 
     def _sync(self) -> None:
-        zxid = self.replica.solo.proposed_zxid
+        zxid = self._store.last_zxid
         self._store.sync(lambda error: None)
         self._on_synced(zxid, None)
 
 
 class SendsAfterAFailedAppend(Driver):
-    def _append(self, log: list[bytes]) -> bool:
-        super()._append(log)
-        return True
+    def _append(self, first_zxid: int, payloads: list[bytes]) -> None:
+        super()._append(first_zxid, payloads)
+        self._is_dead = False
 
 
 class GoesOnAfterAFailedDisk(Driver):
-    def _die(self, error: BaseException) -> None:
+    def die(self, error: BaseException) -> None:
         self._on_fatal(error)
 
 
@@ -60,12 +60,13 @@ class ExpiresBeforeItLooks(Driver):
 
     def tick(self) -> None:
         self._begin_turn()
+        assert self.replica is not None
         self.replica.on_tick()
         self._finish_turn()
 
 
 class NeverPauses(Driver):
-    def _pause_if_full(self, conn: Conn) -> None:
+    def _pause_if_full(self, replica: Replica, conn: Conn) -> None:
         return
 
 
@@ -111,9 +112,10 @@ class ReadsAtOnce(Replica):
 class ForgetsTheOldHome(Replica):
     """A session that comes back leaves its old connection open."""
 
-    def _resume_session(self, conn: Conn, session_id: int, password: bytes | None) -> None:
-        self.homes.pop(session_id, None)
-        super()._resume_session(conn, session_id, password)
+    def on_received(self, conn: Conn, data: bytes) -> None:
+        if conn.session is None:
+            self.homes.clear()
+        super().on_received(conn, data)
 
 
 class KeepsWaitingReads(Replica):
@@ -128,9 +130,9 @@ class KeepsWaitingReads(Replica):
 class TellsTooLate(Replica):
     """Events come after the reply that reveals them."""
 
-    def _deliver(self, proposal: Request) -> None:
-        super()._deliver(proposal)
-        super()._notify(proposal.change)
+    def _deliver(self, change: Change, request: Request | None) -> None:
+        super()._deliver(change, request)
+        super()._notify(change)
 
     def _notify(self, change: Change) -> None:
         return

@@ -47,17 +47,21 @@ def test_a_frame_in_pieces_is_looked_at_when_it_is_whole() -> None:
 
 def test_a_request_waits_for_the_writes_before_it_only() -> None:
     new = conn()
-    new.on_proposed(5)
+    new.on_proposed()
     new.defer(b"read 1", 0, 6, 100)
     new.defer(b"read 2", 0, 6, 100)
-    new.on_proposed(9)
+    new.on_proposed()
+    new.on_proposed()
     new.defer(b"read 3", 1, 5, 200)
-    assert new.outstanding == 2
-    assert new.take_ready(4) == []
-    assert [waiting.data for waiting in new.take_ready(5)] == [b"read 1", b"read 2"]
-    assert new.take_ready(8) == []
-    (last,) = new.take_ready(9)
-    assert (last.data, last.start, last.end, last.created_ms, last.after_zxid) == (b"read 3", 1, 5, 200, 9)
+    assert new.outstanding == 3
+    assert new.take_ready() == []
+    new.outstanding -= 1
+    assert [waiting.data for waiting in new.take_ready()] == [b"read 1", b"read 2"]
+    new.outstanding -= 1
+    assert new.take_ready() == []
+    new.outstanding -= 1
+    (last,) = new.take_ready()
+    assert (last.data, last.start, last.end, last.created_ms, last.behind) == (b"read 3", 1, 5, 200, 3)
     assert not new.waiting
 
 

@@ -642,3 +642,16 @@ def test_a_wall_clock_that_jumps_expires_nobody() -> None:
     assert client.is_open
     assert path_of(client.reply(2)) == b"/b"
     assert stat_of(client.reply(2)).ctime == clock.wall_ms() - 50
+
+
+@pytest.mark.parametrize("size", range(6))
+def test_a_get_data_cut_short_behind_a_write_is_an_error_of_its_own(size: int) -> None:
+    """Compiled, it was a SystemError, which ended the server."""
+    server = serve()
+    client = joined(server)
+    client.create(b"/a")
+    client.send(codes.OP_GET_DATA, bytes(size))
+    client.get(b"/a")
+    server.run()
+    expected = errors.OK if size == 5 else errors.MARSHALLING_ERROR
+    assert [reply.err for reply in client.replies] == [errors.OK, expected, errors.OK]

@@ -24,6 +24,16 @@ class Replica:
         self.watches = Watches()
 
 
+class Driver:
+    """The same of a driver."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+
+    def mode(self) -> str:
+        return "standalone"
+
+
 class Client:
     """Somebody who watches."""
 
@@ -44,7 +54,7 @@ def replica() -> Replica:
 
 @pytest.fixture
 def view(config: ServerConfig, replica: Replica) -> LiveView:
-    return LiveView(config, replica, RealDisk(lambda callback: None), SystemClock())  # type: ignore[arg-type]  # a part
+    return LiveView(config, Driver(replica), RealDisk(lambda callback: None), SystemClock())  # type: ignore[arg-type]  # a part
 
 
 def test_nothing_is_connected_before_there_is_a_listener(view: LiveView) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coati.server.fourletter import TRACE_MASK_DEFAULT, ConnInfo
+from coati.server.standing import Standing
 from coati.server.stats import ServerStats
 
 
@@ -29,6 +30,9 @@ class PlainView:
         self.zxid = 8
         self.nodes = 9
         self.resets = 0
+        self.mode_name = "standalone"
+        self.role: Standing | None = None
+        self.members: bytes | None = None
 
     def set_trace_mask(self, mask: int) -> None:
         self.trace_mask = mask
@@ -40,7 +44,16 @@ class PlainView:
         return self.read_only
 
     def mode(self) -> str:
-        return "standalone"
+        return self.mode_name
+
+    def standing(self) -> Standing | None:
+        return self.role
+
+    def membership(self) -> bytes | None:
+        return self.members
+
+    def session_timeouts(self) -> list[tuple[int, int]]:
+        return [(session_id, 10000) for session_id in sorted(session_id for _, session_id in self.sessions)]
 
     def outstanding(self) -> int:
         return 0

@@ -53,6 +53,10 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.storage.disk": Room(GROUND, ("errno", "fcntl", "os", "queue", "stat", "threading", "time")),
     # The front door tells the server its version; nothing behind the door leads back into the server.
     "coati.server": Room(("coati", *SERVER), None, ("uvloop",)),
+    "coati.server.errands": Room(SERVER),
+    "coati.server.handshake": Room(SERVER),
+    "coati.server.login": Room(SERVER),
+    "coati.server.outlet": Room(SERVER),
     "coati.server.pipeline": Room(SERVER),
     "coati.server.replica": Room(SERVER),
     "coati.server.driver": Room(SERVER, ("logging",)),

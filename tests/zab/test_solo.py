@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coati.zab.broadcast import Broadcast
 from coati.zab.solo import Solo
 
 
@@ -54,3 +55,21 @@ def test_nothing_is_durable_before_it_was_proposed_nor_taken_back(zxid: int) -> 
     with pytest.raises(AssertionError):
         solo.on_synced(zxid)
     assert solo.delivered_zxid == 1
+
+
+def test_a_role_does_only_what_is_its_own() -> None:
+    """Who is alone asks nobody, and who does not lead proposes nothing."""
+    solo = Solo(1)
+    assert solo.leads
+    for misuse in (
+        lambda: solo.request(1, 1, 1, b"", []),
+        lambda: solo.revalidate(1, 4000),
+        lambda: solo.sync(solo),
+    ):
+        with pytest.raises(AssertionError):
+            misuse()
+    learner = Broadcast(leads=False, last_zxid=1)
+    for misuse in (lambda: learner.next_zxid(), lambda: learner.propose(2, b"")):
+        with pytest.raises(AssertionError):
+            misuse()
+    assert (learner.proposed_zxid, learner.delivered_zxid) == (1, 1)

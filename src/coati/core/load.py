@@ -59,8 +59,10 @@ class Loader:
                 raise MarshallingError(f"znode {path!r} has the ACL {key}, which the snapshot does not list")
             acl.uses += 1
             if len(path) > 1:
-                parent = nodes.get(path[: path.rfind(b"/")] or ROOT)
-                if parent is None:
+                cut = path.rfind(b"/")
+                parent = nodes.get(path[:cut] or ROOT)
+                # The root is no parent by the name "/": that would make "//a" a znode.
+                if parent is None or cut == 1:
                     raise MarshallingError(f"znode {path!r} comes before its parent")
                 if path in nodes:
                     raise MarshallingError(f"znode {path!r} comes twice")
@@ -74,6 +76,8 @@ class Loader:
                 children.paths[path] = None
             else:
                 path = ROOT
+                if nodes:
+                    raise MarshallingError("the root comes twice, or not first")
             buffer = encode_buffer(data)
             size = len(buffer) - 4
             shown = 0

@@ -87,16 +87,18 @@ _SEQUENTIAL_FLAGS: Final = (
     codes.FLAG_PERSISTENT_SEQUENTIAL_WITH_TTL,
 )
 _TTL_FLAGS: Final = (codes.FLAG_PERSISTENT_WITH_TTL, codes.FLAG_PERSISTENT_SEQUENTIAL_WITH_TTL)
-_CREATES: Final = (codes.OP_CREATE, codes.OP_CREATE2, codes.OP_CREATE_CONTAINER, codes.OP_CREATE_TTL)
+_PLAIN_CREATES: Final = (codes.OP_CREATE, codes.OP_CREATE2, codes.OP_CREATE_CONTAINER)
+_CREATES: Final = (*_PLAIN_CREATES, codes.OP_CREATE_TTL)
 _EPHEMERAL_FLAGS: Final = (codes.FLAG_EPHEMERAL, codes.FLAG_EPHEMERAL_SEQUENTIAL)
 
 
 class Request:
     """One write: its record is `body[pos:end]`. Prepared, it is a proposal.
 
-    `conn` is the caller's own: whom the session must belong to, or None for a request of the server's own (closing a
-    session, deleting a container). `prepare` adds `zxid`, the `payload` for the log and the peers, and the `change` to
-    commit when it is delivered; what the client is told is in the change: `err`, and what the reply needs.
+    `conn` is the caller's own: whom the session must belong to, a connection or another server's link; None for a
+    request of the server's own (closing a session, deleting a container). `prepare` adds `zxid`, the `payload` for the
+    log and the peers, and the `change` to commit when it is delivered; what the client is told is in the change: `err`,
+    and what the reply needs.
     `created_ms` is the caller's own, too.
     """
 
@@ -200,13 +202,13 @@ class Preparer:
             else:
                 self._prepare_rare(request, zxid, now_ms)
         except KeeperError as error:
-            self._refuse(request, zxid, now_ms, error.code)
+            self.refuse(request, zxid, now_ms, error.code)
         except MarshallingError:
             self._refuse_unreadable(request, zxid, now_ms)
         if len(request.payload) > self._max_payload_bytes:
             # Once logged it could never be read again (ZOOKEEPER-3496): an ACL `auth` stands for all a client's ids.
             self._tree.discard(request.change)
-            self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+            self.refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
 
     def _prepare_rare(self, request: Request, zxid: int, now_ms: int) -> None:
         op = request.op
@@ -256,11 +258,11 @@ class Preparer:
         op = request.op
         is_null = request.body.startswith(NULL_LENGTH, request.pos, request.end)
         if is_null and (op == codes.OP_SET_DATA or op == codes.OP_SET_ACL):
-            self._refuse(request, zxid, now_ms, errors.BAD_ARGUMENTS)
+            self.refuse(request, zxid, now_ms, errors.BAD_ARGUMENTS)
         elif is_null and op in _CREATES:
-            self._refuse(request, zxid, now_ms, self._error_of_nameless_create(request))
+            self.refuse(request, zxid, now_ms, self._error_of_nameless_create(request))
         elif op == codes.OP_MULTI or (is_null and op != codes.OP_RECONFIG):
-            self._refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+            self.refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
         else:
             request.zxid = zxid - 1
             request.payload = b""
@@ -283,7 +285,9 @@ class Preparer:
             pass
         return errors.MARSHALLING_ERROR
 
-    def _refuse(self, request: Request, zxid: int, now_ms: int, err: int) -> None:
+    def refuse(self, request: Request, zxid: int, now_ms: int, err: int) -> None:
+        """Makes the request an error txn; nothing of it is staged."""
+        request.zxid = zxid
         head = _pack_header(request.session_id, request.xid, zxid, now_ms, codes.OP_ERROR)
         request.payload = head + _pack_int(err)
         request.change = self._tree.stage_nothing(codes.OP_ERROR, zxid, b"", err)
@@ -656,6 +660,47 @@ class Preparer:
 
 # The request's ACL is world:anyone ALL, recognised by its bytes.
 _OPEN_ENTRIES: Final[list[ACL]] = []
+
+
+def is_readable(op: int, body: bytes, pos: int, end: int) -> bool:
+    """Whether a client's write becomes a txn, if only an error: what is none must be answered by whom it was sent to.
+
+    As `prepare` reads it: a multi, and a null path that Java stumbles over later, are always txns.
+    """
+    if op == codes.OP_MULTI or op == codes.OP_CLOSE_SESSION:
+        return True
+    if body.startswith(NULL_LENGTH, pos, end) and op != codes.OP_RECONFIG:
+        return True
+    if end - pos < 8:
+        return False
+    data_at: int = pos + 4 + _unpack_int(body, pos)[0]
+    if op == codes.OP_DELETE:
+        return pos + 4 <= data_at <= end - 4
+    if pos + 4 < data_at <= end - 8:
+        next_at: int = data_at + 4 + _unpack_int(body, data_at)[0]
+        if data_at + 4 <= next_at:
+            if op == codes.OP_SET_DATA and next_at <= end - 4:
+                return True
+            if op in _PLAIN_CREATES and next_at + len(OPEN_WIRE) <= end - 4 and body.startswith(OPEN_WIRE, next_at):
+                return True
+    return _is_record(op, Reader(body, pos, end))
+
+
+def _is_record(op: int, r: Reader) -> bool:
+    try:
+        if op == codes.OP_SET_DATA:
+            SetDataRequest.read(r)
+        elif op == codes.OP_CREATE_TTL:
+            CreateTTLRequest.read(r)
+        elif op == codes.OP_SET_ACL:
+            SetACLRequest.read(r)
+        elif op == codes.OP_RECONFIG:
+            ReconfigRequest.read(r)
+        else:
+            CreateRequest.read(r)
+    except MarshallingError:
+        return False
+    return True
 
 
 def _next_cversion(parent: Znode) -> int:

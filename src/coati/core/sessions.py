@@ -60,7 +60,8 @@ def negotiate(timeout_ms: int, min_ms: int, max_ms: int) -> int:
 class Session:
     """One tracked session. Touching it is one store: `deadline_ms = now + timeout_ms`.
 
-    `owner` is whoever the client is connected through, compared by identity; None until the first request.
+    `owner` is whoever the client is connected through, a connection or the number of another server's link; None until
+    the first request.
     """
 
     __slots__ = ("bucket_ms", "deadline_ms", "is_closing", "owner", "session_id", "timeout_ms")
@@ -93,7 +94,7 @@ class SessionTable:
     def take_id(self) -> int:
         """A new session id; not one that was recovered, which a clock set back would come upon again (S7)."""
         session_id = self._next_id
-        while session_id in self.sessions:
+        while session_id in self.sessions or session_id in self.timeouts:
             session_id = signed64(session_id + 1)
         self._next_id = signed64(session_id + 1)
         return session_id
@@ -129,12 +130,17 @@ class SessionTable:
         else:
             bucket[session.session_id] = session
 
-    def touch(self, session_id: int, now_ms: int) -> bool:
-        """The client was heard of; False when the session is unknown or closing."""
+    def let_go(self) -> None:
+        """Somebody else watches over the sessions from now on: none is tracked here, none expires."""
+        self.sessions = {}
+        self._buckets = {}
+
+    def touch(self, session_id: int, timeout_ms: int, now_ms: int) -> bool:
+        """The client was heard of elsewhere, with that timeout; False when the session is unknown or closing."""
         session = self.sessions.get(session_id)
         if session is None or session.is_closing:
             return False
-        session.deadline_ms = now_ms + session.timeout_ms
+        self.set_timeout(session, timeout_ms, now_ms)
         return True
 
     def check(self, session_id: int, owner: object) -> None:
@@ -145,7 +151,7 @@ class SessionTable:
         session = self.sessions.get(session_id)
         if session is None or session.is_closing:
             raise SessionExpiredError
-        if session.owner is not owner:
+        if session.owner is not owner and session.owner != owner:
             if session.owner is not None:
                 raise SessionMovedError
             session.owner = owner

@@ -580,6 +580,20 @@ def _add_triggers(change: Change, found: list[Trigger]) -> None:
         found.append(Trigger(codes.EVENT_DATA_CHANGED, change.path, node.acl))
 
 
+def show_config(tree: Tree, text: bytes, version: int) -> None:
+    """The ensemble's configuration in its znode: no txn, every server puts its own there (initConfigInZKDatabase).
+
+    Java has the time of the server's start for mtime; here it is 0, so that equal histories give equal trees.
+    """
+    old = tree.nodes.get(CONFIG)
+    if old is None or old.data() == text:
+        return
+    czxid, _, ctime, _, _, cversion, aversion, owner, size, children, pzxid = unpack_stat(old.body, -STAT_BYTES)
+    stat = pack_stat(czxid, version, ctime, 0, -1, cversion, aversion, owner, len(text), children, pzxid)
+    tree.nodes[CONFIG] = Znode(encode_buffer(text) + stat, old.acl, old.cversion, old.owner, old.children, -1)
+    tree.data_bytes += len(text) - size
+
+
 def pristine(config: TreeConfig | None = None) -> Tree:
     """The tree of a server that never had a txn: the root, and Java's three system znodes."""
     tree = Tree(config)

@@ -18,6 +18,8 @@ from coati.errors import ConfigError
 from coati.server.configkeys import (
     CHECKED_KEYS,
     DEFAULT_METRICS_PROVIDER,
+    ENSEMBLE_REFUSED,
+    ENSEMBLE_UNUSED,
     PROPERTIES,
     ZOO_KEYS,
     Key,
@@ -25,8 +27,10 @@ from coati.server.configkeys import (
     is_ensemble_key,
     strict_long,
 )
-from coati.server.members import Member, parse_member
+from coati.server.members import Members, client_address, file_version, is_literal, is_member_key
 from coati.server.properties import MAX_FILE_BYTES, java_trim, parse_properties
+from coati.wire.addresses import canonical_host
+from coati.zab.quorum import Server, View
 
 DEFAULT_PORT: Final = 2181
 DEFAULT_DATA_DIR: Final = "coati-data"
@@ -38,6 +42,7 @@ EMBEDDED: Final = {
     "tickTime": "2000",
 }
 MIN_SNAP_RETAIN_COUNT: Final = 3
+MIN_COMMIT_LOG_COUNT: Final = 500
 MIN_SNAP_COUNT: Final = 2
 MIN_BUFFER_EXTRA_BYTES: Final = 1024
 MAX_PORT: Final = 65535
@@ -80,7 +85,7 @@ class Entry:
 
 @dataclass(slots=True)
 class ServerConfig:
-    """Everything a standalone server can be told. Units are in the names; defaults are Java's."""
+    """Everything a server can be told. Units are in the names; defaults are Java's."""
 
     data_dir: str = ""
     data_log_dir: str = ""
@@ -98,14 +103,33 @@ class ServerConfig:
     client_tcp_keepalive: bool = False
     snap_retain_count: int = MIN_SNAP_RETAIN_COUNT
     purge_interval_h: int = 0
-    # Ensembles: read and checked as Java does, of no effect on a standalone server.
+    # Ensembles: who is in it (None: this server runs alone) and who of them this is. Limits are in ticks.
+    ensemble: View | None = None
+    my_id: int = -1
     standalone_enabled: bool = True
     reconfig_enabled: bool = False
     dynamic_config_file: str = ""
     init_limit: int = 0
     sync_limit: int = 0
+    connect_limit: int = 0  # 0: init_limit
     election_alg: int = 3
     peer_type: str = "participant"
+    leader_serves: bool = True
+    quorum_listen_on_all: bool = False
+    quorum_tcp_keepalive: bool = False
+    cnx_timeout_ms: int = 5000
+    quorum_cnxn_timeout_ms: int = -1
+    election_bind_retries: int = 3  # 0: for ever
+    min_notification_ms: int = 200
+    max_notification_ms: int = 60_000
+    leader_connect_delay_ms: int = 100
+    # What a leader sends to a learner that was away: txns it remembers, those of its log if they are at most so large a
+    # part of its snapshot (below 0: never), else a snapshot.
+    commit_log_count: int = MIN_COMMIT_LOG_COUNT
+    snapshot_size_factor: float = 0.33
+    force_snapshot_sync: bool = False
+    # A sync waits until a quorum has shown that it still follows.
+    linearizable_sync: bool = True
     quorum_sasl: bool = False
     quorum_learner_sasl: bool = False
     quorum_server_sasl: bool = False
@@ -154,6 +178,17 @@ class ServerConfig:
         return _HASHES[self.digest_algorithm.upper()]
 
     @property
+    def is_observer(self) -> bool:
+        """Whether this server follows without a vote: its line decides, not peerType."""
+        return self.ensemble is not None and self.ensemble.servers[self.my_id].is_observer
+
+    @property
+    def hello_timeout_ms(self) -> int:
+        """How long a server that connects may take to say who it is (QuorumPeer.createCnxnManager)."""
+        given = self.quorum_cnxn_timeout_ms
+        return given if given > 0 else self.tick_time_ms * self.sync_limit
+
+    @property
     def required_schemes(self) -> tuple[str, ...]:
         """A client must have authenticated by one of these; empty: nobody has to."""
         # String.split drops empty parts at the end, and only there.
@@ -174,7 +209,11 @@ def load_config(
     else:
         entries = read_entries(path)
     entries.update(overrides or {})
-    return build_config(entries, dict(properties or {}))
+    config = build_config(entries, dict(properties or {}))
+    if config.ensemble is not None and path is not None and os.path.exists(f"{path}.dynamic.next"):
+        name = shown(path, SHOWN_PATH_CHARS)
+        config.warnings.append(f"{name}.dynamic.next is ignored: changing an ensemble while it runs comes later")
+    return config
 
 
 def read_entries(path: str) -> dict[str, Entry]:
@@ -208,10 +247,10 @@ def build_config(entries: dict[str, Entry], properties: dict[str, Entry]) -> Ser
             # QuorumPeerConfig: every key the parser does not know becomes a system property.
             properties[f"zookeeper.{name}"] = entry
     _set_properties(config, properties)
-    _settle_members(config, entries)
-    _settle_addresses(config)
     _settle_times(config)
     _settle_storage(config)
+    _settle_members(config, entries)
+    _settle_addresses(config)
     _settle_security(config)
     _settle_required_schemes(config, properties)
     _warn_unused(config, entries, properties)
@@ -254,53 +293,82 @@ def _set_properties(config: ServerConfig, properties: Mapping[str, Entry]) -> No
 
 
 def _settle_members(config: ServerConfig, entries: Mapping[str, Entry]) -> None:
-    """Refuses ensembles, runs a list of one server standalone. Source: QuorumPeerConfig.parseDynamicConfig."""
+    """Who is in the ensemble, and who this is; a list of one server runs alone. Source: setupQuorumPeerConfig."""
+    version = 0
+    static = entries
     if config.dynamic_config_file:
-        for name, entry in entries.items():
-            if name.startswith(("server.", "group", "weight")):
-                raise ConfigError(f"{entry.where}: {name} must be in a separate dynamic config file")
-        entries = read_entries(config.dynamic_config_file)
-        for name, entry in entries.items():
-            if name == "version":
-                raise ConfigError(f"{entry.where}: dynamic file shouldn't have version inside")
-            if not name.startswith(("server.", "group", "weight")):
-                raise ConfigError(f"{entry.where}: unrecognised parameter: {shown(name)}")
-    members: list[Member] = []
+        entries = _read_dynamic(config, entries)
+        version = file_version(config.dynamic_config_file)
+    members = Members(version)
     for name, entry in entries.items():
-        if name.startswith("server."):
+        if is_member_key(name) or name == "version":
             try:
-                members.append(parse_member(name, entry.value))
+                members.read(name, entry.value)
             except ConfigError as error:
                 raise ConfigError(f"{entry.where}: {shown(name)}: {error}") from None
-    _refuse_ensembles(config, members)
-    sid = _read_myid(config)
-    for member in members:
-        if member.sid == sid and member.client_port >= 0:
-            _take_client_port(config, member)
+    is_distributed = members.is_distributed(standalone_enabled=config.standalone_enabled)
+    view = members.view() if members.participants else None
+    config.my_id = _read_myid(config)
+    for server in members.servers:
+        if server.sid == config.my_id:
+            _take_client_port(config, server)
+    if is_distributed and view is not None:
+        config.ensemble = view
+        _settle_ensemble(config, members, static)
+    else:
+        _warn_alone(config, members)
 
 
-def _refuse_ensembles(config: ServerConfig, members: list[Member]) -> None:
-    voters = sum(not member.is_observer for member in members)
-    if voters == 0:
-        if not config.standalone_enabled:
-            raise ConfigError("standaloneEnabled=false needs at least one participant in the server list")
-        if members:
-            raise ConfigError("server.N: observers without participants are an invalid configuration")
-    elif voters == 1 and config.standalone_enabled:
-        if len(members) > 1:
-            raise ConfigError("server.N: observers without a quorum are an invalid configuration")
+def _read_dynamic(config: ServerConfig, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The keys of dynamicConfigFile, which must be the only place for such keys. Raises ConfigError."""
+    for name, entry in entries.items():
+        if is_member_key(name):
+            raise ConfigError(f"{entry.where}: {shown(name)} must be in a separate dynamic config file")
+    dynamic = read_entries(config.dynamic_config_file)
+    for name, entry in dynamic.items():
+        if name == "version":
+            raise ConfigError(f"{entry.where}: dynamic file shouldn't have version inside")
+        if not is_member_key(name):
+            raise ConfigError(f"{entry.where}: unrecognised parameter: {shown(name)}")
+    return dynamic
+
+
+def _warn_alone(config: ServerConfig, members: Members) -> None:
+    if members.servers:
         # HBase writes such a line; QuorumPeerMain then starts a standalone server.
         config.warnings.append("server.N: only one server specified; it is ignored and the server runs standalone")
-    else:
-        raise ConfigError(
-            f"server.N: a list of {len(members)}, but ensembles come later; this version runs one standalone server"
-        )
+    if config.peer_type.lower() == "observer":
+        config.warnings.append("peerType: observer is ignored, the server runs standalone")
+
+
+def _settle_ensemble(config: ServerConfig, members: Members, entries: Mapping[str, Entry]) -> None:
+    """What an ensemble needs, and what it must not be asked for yet. Sources: checkValidity, QuorumPeer.start."""
+    for name, entry in entries.items():
+        row = find_unused(name, ENSEMBLE_REFUSED)
+        if row is not None and not row.is_harmless(entry.value):
+            raise ConfigError(f"{entry.where}: {name}: {row.reason}")
+    for key, limit in (("initLimit", config.init_limit), ("syncLimit", config.sync_limit)):
+        if limit == 0:
+            raise ConfigError(f"{key} is not set")
+        # Java takes what is negative, or too much for an int, and then every wait is over at once.
+        if not 0 < limit * config.tick_time_ms <= _INT_MAX:
+            raise ConfigError(f"{key}: {limit} ticks of {config.tick_time_ms} ms are no time to wait")
+    if config.my_id == -1:
+        raise ConfigError(f"{shown(os.path.join(config.data_dir, 'myid'), SHOWN_PATH_CHARS)}: myid file is missing")
+    if all(server.sid != config.my_id for server in members.servers):
+        raise ConfigError(f"myid: my id {config.my_id} is not in the peer list")
+    role = "observer" if config.is_observer else "participant"
+    if config.peer_type.lower() != role:
+        config.warnings.append(f"peerType: it does not match the server list, where server.{config.my_id} is {role}")
+    warning = members.warning()
+    if warning:
+        config.warnings.append(warning)
+    if config.read_only_mode:
+        config.warnings.append("readonlymode.enabled: it comes later; a server without a quorum serves nobody")
 
 
 def _read_myid(config: ServerConfig) -> int:
     """The number in dataDir/myid, or -1. Java refuses a file that holds none even where nobody needs it."""
-    if not config.data_dir or "\0" in config.data_dir:
-        return -1
     path = os.path.join(config.data_dir, "myid")
     if not os.path.isfile(path):
         return -1
@@ -316,14 +384,18 @@ def _read_myid(config: ServerConfig) -> int:
         raise ConfigError(f'{shown(path, SHOWN_PATH_CHARS)}: serverid "{shown(text)}" is {error}') from None
 
 
-def _take_client_port(config: ServerConfig, member: Member) -> None:
-    """The client port of the server list goes before the static one, which must not contradict it."""
-    if config.client_port >= 0 and (
-        config.client_port != member.client_port or config.client_address not in ("", member.client_address)
-    ):
-        raise ConfigError(f"clientPort: server.{member.sid} names another client address than the static keys")
-    config.client_port = member.client_port
-    config.client_address = member.client_address
+def _take_client_port(config: ServerConfig, server: Server) -> None:
+    """The client port of the server list goes before the static one, which must not contradict it (setupClientPort)."""
+    address, port = client_address(server)
+    if port < 0:
+        return
+    static = canonical_host(config.client_address) if config.client_address else ""
+    # Of a name nobody knows here whether it is that address.
+    is_other = is_literal(static) and static not in (address, "0.0.0.0") and (is_literal(address) or not address)
+    if config.client_port >= 0 and (config.client_port != port or is_other):
+        raise ConfigError(f"clientPort: server.{server.sid} names another client address than the static keys")
+    config.client_port = port
+    config.client_address = address
 
 
 def _settle_addresses(config: ServerConfig) -> None:
@@ -360,17 +432,42 @@ def _settle_times(config: ServerConfig) -> None:
         raise ConfigError("electionAlg: only 3 is supported")
     if config.peer_type.lower() not in ("participant", "observer"):
         raise ConfigError(f'peerType: unrecognised peertype "{shown(config.peer_type)}"')
-    if config.peer_type.lower() == "observer":
-        config.warnings.append("peerType: observer is ignored, the server runs standalone")
+    _settle_ensemble_times(config)
 
 
-def _replace_unless_positive(config: ServerConfig, name: str, key: str) -> None:
-    """Java divides by these, or dies in a timer thread; here the default takes the place of such a value."""
+def _settle_ensemble_times(config: ServerConfig) -> None:
+    for name, key in (
+        ("cnx_timeout_ms", "cnxTimeout"),
+        ("min_notification_ms", "fastleader.minNotificationInterval"),
+        ("max_notification_ms", "fastleader.maxNotificationInterval"),
+    ):
+        _replace_unless_positive(config, name, key)
+    for name, key in (
+        ("election_bind_retries", "electionPortBindRetry"),
+        ("leader_connect_delay_ms", "leaderConnectDelayDuringRetryMs"),
+    ):
+        _replace_unless_positive(config, name, key, lowest=0)
+    if config.commit_log_count < MIN_COMMIT_LOG_COUNT:
+        config.warnings.append(
+            f"commitLogCount: {config.commit_log_count} is less than {MIN_COMMIT_LOG_COUNT}, which is used"
+        )
+        config.commit_log_count = MIN_COMMIT_LOG_COUNT
+    if config.snapshot_size_factor > 1:
+        default = ServerConfig().snapshot_size_factor
+        config.warnings.append(
+            f"snapshotSizeFactor: {config.snapshot_size_factor} is more than 1; the default {default} is used"
+        )
+        config.snapshot_size_factor = default
+
+
+def _replace_unless_positive(config: ServerConfig, name: str, key: str, *, lowest: int = 1) -> None:
+    """Java divides by these, or dies in a thread; here the default takes the place of such a value."""
     value = getattr(config, name)
-    if value <= 0:
+    if value < lowest:
         default = getattr(ServerConfig(), name)
         setattr(config, name, default)
-        config.warnings.append(f"{key}: {value} is not positive; the default {default} is used")
+        reason = "not positive" if lowest else "negative"
+        config.warnings.append(f"{key}: {value} is {reason}; the default {default} is used")
 
 
 def _settle_storage(config: ServerConfig) -> None:
@@ -451,8 +548,13 @@ def _warn_unused(config: ServerConfig, entries: Mapping[str, Entry], properties:
     read_here = {key.name for key in ZOO_KEYS if find_unused(key.name) is None} | {key.name for key in PROPERTIES}
     reasons: dict[str, list[str]] = {}
     for name, value in _names_given(entries, properties):
-        row = find_unused(name)
-        if name in read_here or is_ensemble_key(name) or (row is not None and value in row.harmless):
+        is_alone = config.ensemble is None
+        if name in read_here or (is_ensemble_key(name) and (is_alone or is_member_key(name))):
+            continue
+        if name == "zookeeper.version" and not is_alone:
+            continue
+        row = (None if is_alone else find_unused(name, (*ENSEMBLE_UNUSED, *ENSEMBLE_REFUSED))) or find_unused(name)
+        if row is not None and row.is_harmless(value):
             continue
         reason = "unknown" if row is None else row.reason
         reasons.setdefault(reason, []).append(shown(name.removeprefix("zookeeper.")))

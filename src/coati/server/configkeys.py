@@ -7,13 +7,15 @@ Sources: QuorumPeerConfig.parseProperties (strict keys), and for properties the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 DEFAULT_METRICS_PROVIDER: Final = "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider"
 
-Value = bool | int | str
+Value = bool | int | float | str
 
+_DECIMAL: Final = re.compile(r"[+-]?([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 _INT_MIN: Final = -(2**31)
 _INT_MAX: Final = 2**31 - 1
 _LONG_MIN: Final = -(2**63)
@@ -75,6 +77,13 @@ def decoded_long(text: str) -> int:
     return _decode(text, _LONG_MIN, _LONG_MAX)
 
 
+def strict_float(text: str) -> float:
+    """Double.parseDouble, in plain decimals. Raises ValueError."""
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError("not a decimal number")
+    return float(text)
+
+
 def is_true(text: str) -> bool:
     """Boolean.parseBoolean: what is not `true` is false."""
     return text.lower() == "true"
@@ -86,7 +95,7 @@ def is_yes(text: str) -> bool:
 
 
 def is_not_no(text: str) -> bool:
-    """`zookeeper.forceSync`: all but an exact `no`."""
+    """`zookeeper.forceSync`, `zookeeper.leaderServes`: all but an exact `no`."""
     return text != "no"
 
 
@@ -118,6 +127,8 @@ ZOO_KEYS: Final = (
     Key("dynamicConfigFile", "dynamic_config_file", strict_text),
     Key("initLimit", "init_limit", strict_int),
     Key("syncLimit", "sync_limit", strict_int),
+    Key("connectToLearnerMasterLimit", "connect_limit", strict_int),
+    Key("quorumListenOnAllIPs", "quorum_listen_on_all", strict_bool),
     Key("electionAlg", "election_alg", strict_int),
     Key("peerType", "peer_type", strict_text),
     Key("quorum.auth.enableSasl", "quorum_sasl", strict_bool),
@@ -131,7 +142,7 @@ CHECKED_KEYS: Final = (
     *(
         Key(name, "", strict_bool)
         for name in (
-            "localSessionsEnabled", "localSessionsUpgradingEnabled", "quorumListenOnAllIPs", "syncEnabled", "sslQuorum",
+            "localSessionsEnabled", "localSessionsUpgradingEnabled", "syncEnabled", "sslQuorum",
             "portUnification", "sslQuorumReloadCertFiles", "multiAddress.enabled",
             "multiAddress.reachabilityCheckEnabled", "jvm.pause.monitor",
         )
@@ -139,8 +150,7 @@ CHECKED_KEYS: Final = (
     *(
         Key(name, "", strict_int)
         for name in (
-            "observerMasterPort", "connectToLearnerMasterLimit", "quorum.cnxn.threads.size",
-            "multiAddress.reachabilityCheckTimeoutMs",
+            "observerMasterPort", "quorum.cnxn.threads.size", "multiAddress.reachabilityCheckTimeoutMs",
         )
     ),
     *(
@@ -185,8 +195,20 @@ PROPERTIES: Final = (
     Key("zookeeper.enforce.auth.enabled", "enforce_auth", is_true),
     Key("zookeeper.enforce.auth.schemes", "enforce_auth_schemes", strict_text),
     Key("zookeeper.sessionRequireClientSASLAuth", "require_sasl", is_true),
-    # Ours, unknown to Java: server/busypoll.py.
+    Key("zookeeper.leaderServes", "leader_serves", is_not_no),
+    Key("zookeeper.cnxTimeout", "cnx_timeout_ms", strict_int),
+    Key("zookeeper.quorumCnxnTimeoutMs", "quorum_cnxn_timeout_ms", decoded_int),
+    Key("zookeeper.electionPortBindRetry", "election_bind_retries", decoded_int),
+    Key("zookeeper.fastleader.minNotificationInterval", "min_notification_ms", decoded_int),
+    Key("zookeeper.fastleader.maxNotificationInterval", "max_notification_ms", decoded_int),
+    Key("zookeeper.leaderConnectDelayDuringRetryMs", "leader_connect_delay_ms", decoded_int),
+    Key("zookeeper.forceSnapshotSync", "force_snapshot_sync", is_true),
+    Key("zookeeper.commitLogCount", "commit_log_count", strict_int),
+    Key("zookeeper.snapshotSizeFactor", "snapshot_size_factor", strict_float),
+    Key("zookeeper.tcpKeepAlive", "quorum_tcp_keepalive", is_true),
+    # Ours, unknown to Java: server/busypoll.py, zab/rounds.py.
     Key("zookeeper.busyPollMicros", "busy_poll_us", decoded_int),
+    Key("zookeeper.linearizableSync", "linearizable_sync", is_true),
 )
 
 
@@ -197,8 +219,12 @@ class Unused(NamedTuple):
     reason: str
     harmless: tuple[str, ...] = ()
 
+    def is_harmless(self, value: str) -> bool:
+        return value in self.harmless or value.lower() in self.harmless
 
-# Only an ensemble reads these, in Java too: no warning. Names of zoo.cfg; the others become properties.
+
+# Only an ensemble reads these, in Java too: a server that runs alone says no word of them. Names of zoo.cfg; the
+# others become properties.
 ENSEMBLE_KEYS: Final = (
     "server.*", "group*", "weight*", "connectToLearnerMasterLimit", "quorumListenOnAllIPs", "observerMasterPort",
     "syncEnabled", "localSessionsEnabled", "localSessionsUpgradingEnabled", "sslQuorum", "portUnification",
@@ -210,7 +236,7 @@ ENSEMBLE_KEYS: Final = (
     "zookeeper.follower.skipLearnerRequestToNextProcessor", "zookeeper.observerMaster.*", "zookeeper.forceSnapshotSync",
     "zookeeper.commitLogCount", "zookeeper.snapshotSizeFactor", "zookeeper.tcpKeepAlive", "zookeeper.messageTracker.*",
     "zookeeper.commitProcessor.*", "zookeeper.ssl.quorum.*", "zookeeper.multiAddress.*", "leader.nodelay",
-    "follower.nodelay", "zookeeper.test.allowDiscontinuousProposals",
+    "follower.nodelay", "zookeeper.linearizableSync", "zookeeper.test.allowDiscontinuousProposals",
 )  # fmt: skip
 
 _TLS: Final = "TLS comes later"
@@ -262,15 +288,63 @@ UNUSED: Final = (
 )  # fmt: skip
 
 
+_OPEN_PORTS: Final = "without it anybody could speak to the ports between the servers"
+# What an ensemble must not be run without by somebody who asked for it.
+ENSEMBLE_REFUSED: Final = (
+    Unused(("quorum.auth.enableSasl",), f"SASL between servers comes later, and {_OPEN_PORTS}", ("false",)),
+    Unused(("sslQuorum",), f"TLS between servers comes later, and {_OPEN_PORTS}", ("false",)),
+    Unused(("reconfigEnabled",), "changing an ensemble while it runs comes later", ("false",)),
+    Unused(("oraclePath",), "the oracle of two servers comes later, and they would not agree on what a quorum is"),
+)
+
+_LINKS: Final = "nothing waits for a link here"
+_MASTER: Final = "observer masters come later; observers follow the leader"
+_SOON: Final = "an observer looks for its leader at once"
+_LOCAL: Final = "local sessions come later; all sessions are global"
+_ADDRESSES: Final = "several addresses of one server come later"
+_AT_ONCE: Final = "every learner is synchronised as soon as it comes"
+
+# What an ensemble can do without, and why. The names that set a field stand in the tables above.
+ENSEMBLE_UNUSED: Final = (
+    Unused(("quorum.auth.*",), _SASL, ("false",)),
+    Unused(("portUnification", "sslQuorumReloadCertFiles"), _TLS, ("false",)),
+    Unused(("zookeeper.ssl.quorum.*",), _TLS),
+    Unused(("localSessionsEnabled", "localSessionsUpgradingEnabled"), _LOCAL, ("false",)),
+    Unused(("observerMasterPort",), _MASTER, ("0", "-1")),
+    Unused(("zookeeper.observerMaster.*",), _MASTER),
+    Unused(("syncEnabled", "zookeeper.observer.syncEnabled"), "observers always keep log and snapshots", ("true",)),
+    Unused(("zookeeper.observer.reconnectDelayMs", "zookeeper.observer.election.DelayMs"), _SOON, ("0",)),
+    Unused(("multiAddress.*", "zookeeper.multiAddress.*"), _ADDRESSES, ("false",)),
+    Unused(("quorum.cnxn.threads.size", "zookeeper.commitProcessor.*"), _LOOP),
+    Unused(("zookeeper.leader.maxConcurrentSnapSyncs", "zookeeper.leader.maxConcurrentDiffSyncs"), _AT_ONCE),
+    Unused(("zookeeper.leader.maxTimeToWaitForEpoch",), "initLimit bounds this wait", ("-1",)),
+    Unused(("zookeeper.leader.ackLoggingFrequency",), "delays of acks are not logged"),
+    Unused(("zookeeper.leader.closeSocketAsync", "zookeeper.learner.closeSocketAsync"), _LINKS, ("true",)),
+    Unused(("zookeeper.learner.asyncSending", "zookeeper.leader.asyncSending"), _LINKS, ("true",)),
+    Unused(("leader.nodelay", "follower.nodelay"), "links never wait to fill a segment", ("true",)),
+    Unused(("zookeeper.leader.nodelay", "zookeeper.follower.nodelay"), _PROPERTY_ONLY),
+    Unused(
+        (
+            "zookeeper.forward_learner_requests_to_commit_processor_disabled",
+            "zookeeper.follower.skipLearnerRequestToNextProcessor",
+        ),
+        "there is no chain of processors",
+        ("false",),
+    ),
+    Unused(("zookeeper.messageTracker.*",), "learners' packets are not recorded", ("false",)),
+    Unused(("zookeeper.test.allowDiscontinuousProposals",), "it exists for Java's own tests only", ("false",)),
+)
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether a name of the tables above, perhaps ending in `*`, means `name`."""
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def find_unused(name: str) -> Unused | None:
+def find_unused(name: str, rows: tuple[Unused, ...] = UNUSED) -> Unused | None:
     """The row that explains why `name` sets nothing; an exact name goes before a pattern."""
     for wants_exact in (True, False):
-        for row in UNUSED:
+        for row in rows:
             for pattern in row.names:
                 if pattern.endswith("*") is not wants_exact and matches(pattern, name):
                     return row

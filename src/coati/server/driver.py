@@ -17,8 +17,11 @@ from coati.core.export import Export
 from coati.errors import StorageFailed
 from coati.seams import Clock
 from coati.server.busypoll import BusyPoll
+from coati.server.hub import Hub
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
+from coati.server.standing import Standing
+from coati.server.stats import ServerStats
 from coati.storage.store import SnapshotWriter, Store
 
 logger = logging.getLogger("coati.server.driver")
@@ -40,17 +43,24 @@ class Driver:
 
     def __init__(
         self,
-        replica: Replica,
+        replica: Replica | None,
         store: Store,
         clock: Clock,
         *,
+        stats: ServerStats,
         post: Callable[[Callable[[], None]], object],
         on_fatal: Callable[[BaseException], None],
         purge_after_snapshot: bool = False,
         slow_sync_ms: int = 1000,
         busy_poll: BusyPoll | None = None,
+        hub: Hub | None = None,
     ) -> None:
         self.replica = replica
+        self.serves_clients = replica is not None
+        self.stats = stats
+        self._hub = hub
+        # Clients that came while nobody was served; they may still ask in four letters.
+        self._early: dict[Conn, None] = {}
         self._store = store
         self._clock = clock
         self._post = post
@@ -73,7 +83,10 @@ class Driver:
 
     def connected(self, conn: Conn) -> None:
         """A client has connected."""
-        self.replica.on_connected(conn)
+        if self.replica is None or not self.serves_clients:
+            self._early[conn] = None
+        else:
+            self.replica.on_connected(conn)
 
     def received(self, conn: Conn, data: bytes) -> None:
         """Bytes of a client have come; they are looked at in the next turn."""
@@ -82,22 +95,40 @@ class Driver:
             self._is_posted = True
             self._post(self.turn)
 
+    def post_turn(self) -> None:
+        """The hub has something to settle."""
+        if not self._is_posted:
+            self._is_posted = True
+            self._post(self.turn)
+
     def closed(self, conn: Conn) -> None:
         """The client's connection is gone; its session lives on until it expires."""
-        self.replica.on_closed(conn)
+        if conn in self._early:
+            del self._early[conn]
+        elif self.replica is not None:
+            self.replica.on_closed(conn)
 
     def tick(self) -> None:
         """Time has passed: sessions expire, containers are reaped, a snapshot may be due."""
         self._begin_turn()
         # First what has come already: a client whose ping waits here is alive (S2).
         self._step_inbox()
-        self.replica.on_tick()
+        if self.replica is not None:
+            self.replica.on_tick()
         self._finish_turn()
 
     @property
     def is_idle(self) -> bool:
         """Nothing is waiting for the disk."""
         return not self._is_syncing and not self._inbox
+
+    def mode(self) -> str:
+        """As the four-letter words name it."""
+        return "standalone" if self._hub is None else self._hub.mode()
+
+    def standing(self) -> Standing | None:
+        """The role in an ensemble, as the four-letter words show it."""
+        return None if self._hub is None else self._hub.standing()
 
     # The turn.
 
@@ -111,8 +142,14 @@ class Driver:
     def _step_inbox(self) -> None:
         inbox = self._inbox
         self._inbox = []
-        on_received = self.replica.on_received
-        stats = self.replica.stats
+        replica = self.replica
+        if replica is None or not self.serves_clients:
+            # NIOServerCnxn.readPayload: "ZooKeeperServer not running".
+            for conn, _ in inbox:
+                conn.link.close()
+            return
+        on_received = replica.on_received
+        stats = self.stats
         for conn, data in inbox:
             stats.received_bytes += len(data)
             on_received(conn, data)
@@ -120,60 +157,78 @@ class Driver:
                 if not conn.is_full:
                     self._resume_paused()
             elif conn.outstanding or conn.is_full:
-                self._pause_if_full(conn)
+                self._pause_if_full(replica, conn)
 
-    def _pause_if_full(self, conn: Conn) -> None:
+    def _pause_if_full(self, replica: Replica, conn: Conn) -> None:
         """Back-pressure on who has writes in flight: too many of all, too many reads behind its own, or no session yet;
         and on who has asked for more than was answered in its turn.
 
         Who only reads is not held up by others.
         """
-        limit = self.replica.outstanding_limit
-        if conn.is_full or len(self.replica.proposals) > limit or len(conn.waiting) > limit or not conn.is_greeted:
+        limit = replica.outstanding_limit
+        if conn.is_full or replica.in_flight() > limit or len(conn.waiting) > limit or not conn.is_greeted:
             conn.is_paused = True
             conn.link.pause()
             self._paused.append(conn)
 
     def _begin_turn(self) -> None:
-        self.replica.begin_turn(self._clock.monotonic_ms(), self._clock.wall_ms())
+        if self.replica is not None:
+            self.replica.begin_turn(self._clock.monotonic_ms(), self._clock.wall_ms())
 
     def _finish_turn(self) -> None:
         if self._is_dead:
             return
+        if self._hub is not None:
+            self._hub.settle()
+            # Others than the disk let clients go on here: the leader, and who has acknowledged.
+            self._resume_paused()
+        self.append_log()
         replica = self.replica
-        log = replica.solo.take_log()
-        if log and not self._append(log):
+        if replica is None or self._is_dead:
             return
-        if replica.dirty:
-            self._flush()
-        if replica.closes:
-            for conn in replica.take_closes():
+        if replica.outlet.dirty:
+            self._flush(replica)
+        if replica.outlet.closes:
+            for conn in replica.outlet.take_closes():
                 conn.link.close()
         if self._export is None and (
             replica.snapshot_is_due or self._store.log_bytes_since_snapshot > replica.snapshot_after_bytes
         ):
-            self._begin_snapshot()
+            self._begin_snapshot(replica)
 
-    def _append(self, log: list[bytes]) -> bool:
-        """Appends, and starts a sync unless one runs. False: the disk has failed, so nothing may be sent any more."""
+    def append_log(self) -> None:
+        """Appends what there is, and starts a sync unless one runs. When the disk fails nothing may be sent."""
+        hub = self._hub
+        if hub is not None:
+            if hub.has_log:
+                for first_zxid, payloads in hub.take_log():
+                    self._append(first_zxid, payloads)
+        elif self.replica is not None:
+            solo = self.replica.solo
+            log = solo.take_log()
+            if log:
+                self._append(solo.proposed_zxid - len(log) + 1, log)
+
+    def _append(self, first_zxid: int, payloads: list[bytes]) -> None:
+        if self._is_dead:
+            return
         try:
-            self._store.append_all(self.replica.solo.proposed_zxid - len(log) + 1, log)
+            self._store.append_all(first_zxid, payloads)
         except Exception as error:
-            self._die(error)
+            self.die(error)
         else:
             self._sync()
-        return not self._is_dead
 
     def _sync(self) -> None:
         if self._is_syncing:
             return
         self._is_syncing = True
-        zxid = self.replica.solo.proposed_zxid
+        zxid = self._store.last_zxid
         try:
             self._store.sync(lambda error: self._on_synced(zxid, error))
         except StorageFailed as error:
-            self._die(error)
-        if self._busy_poll is not None and len(self.replica.proposals) <= MAX_POLLED:
+            self.die(error)
+        if self._busy_poll is not None and (self.replica is None or self.replica.in_flight() <= MAX_POLLED):
             self._busy_poll.begin()
 
     def _on_synced(self, zxid: int, error: BaseException | None) -> None:
@@ -182,32 +237,36 @@ class Driver:
         if self._busy_poll is not None:
             self._busy_poll.end(sync_ms)
         if error is not None:
-            self._die(error)
+            self.die(error)
         if self._is_dead:
             return
         self._begin_turn()
-        self.replica.on_synced(zxid)
+        if self._hub is not None:
+            self._hub.on_synced(zxid)
+        elif self.replica is not None:
+            self.replica.on_synced(zxid)
         self._resume_paused()
         # First what was proposed in this turn goes to the log: a sync stands for all that was proposed before it.
         self._finish_turn()
-        if self.replica.solo.proposed_zxid > zxid and not self._is_dead:
+        if self._store.last_zxid > zxid and not self._is_dead:
             self._sync()
         # Behind the replies: a lone writer waits for all that comes before them.
-        self.replica.count_updates()
+        if self.replica is not None:
+            self.replica.count_updates()
         self._count_sync(int(sync_ms))
 
     def _count_sync(self, took_ms: int) -> None:
         """For `fsynctime` of mntr, and fsync.warningthresholdms (FileTxnLog.commit)."""
-        stats = self.replica.stats
+        stats = self.stats
         stats.observe("fsynctime", took_ms)
         # The reason to end is the last word in the log.
         if took_ms > self._slow_sync_ms and not self._is_dead:
             stats.fsync_slow += 1
             logger.warning("slow fsync of the transaction log ms=%d", took_ms)
 
-    def _flush(self) -> None:
-        stats = self.replica.stats
-        for conn in self.replica.take_dirty():
+    def _flush(self, replica: Replica) -> None:
+        stats = self.stats
+        for conn in replica.outlet.take_dirty():
             data = b"".join(conn.out)
             conn.is_dirty = False
             conn.link.send(data)
@@ -224,9 +283,10 @@ class Driver:
 
     def _resume_paused(self) -> None:
         """Whose own writes are all answered goes on too, or a crowd of others could hold it up for ever."""
-        if not self._paused:
+        replica = self.replica
+        if not self._paused or replica is None:
             return
-        is_low = len(self.replica.proposals) <= self.replica.outstanding_limit // 2
+        is_low = replica.in_flight() <= replica.outstanding_limit // 2
         paused, self._paused = self._paused, []
         for conn in paused:
             if conn.is_closed:
@@ -237,16 +297,44 @@ class Driver:
             else:
                 self._paused.append(conn)
 
-    def _die(self, error: BaseException) -> None:
+    def die(self, error: BaseException) -> None:
         """Nothing is sent any more: a reply could promise what the disk has not kept."""
         if not self._is_dead:
             self._is_dead = True
             self._on_fatal(error)
 
+    # Roles.
+
+    def set_replica(self, replica: Replica | None, *, serves_clients: bool = True) -> None:
+        """The server serves by it from now on, clients too if they are to be (leaderServes); None: by nobody.
+
+        Who was served before loses the connection.
+        """
+        old, self.replica = self.replica, replica
+        self.serves_clients = serves_clients and replica is not None
+        if old is not None:
+            self._paused.clear()
+            self._inbox.clear()
+            for conn in old.outlet.take_closes():
+                conn.link.close()
+        if replica is not None:
+            self._begin_turn()
+        if replica is not None and serves_clients:
+            for conn in self._early:
+                replica.on_connected(conn)
+            self._early.clear()
+
+    def give_up_snapshot(self) -> None:
+        """The store is needed for something else. One that is all but written ends by itself."""
+        writer = self._writer
+        if writer is not None:
+            self._writer = None
+            self._export = None
+            writer.abort()
+
     # Snapshots, in slices between turns.
 
-    def _begin_snapshot(self) -> None:
-        replica = self.replica
+    def _begin_snapshot(self, replica: Replica) -> None:
         replica.on_snapshot_begun()
         export = Export(replica.tree, replica.sessions.timeouts)
         self._export = export
@@ -293,7 +381,7 @@ class Driver:
             logger.warning("snapshot failed zxid=%#x error=%s", export.zxid, error)
             return
         self.last_snapshot_zxid = export.zxid
-        self.replica.stats.observe("snapshottime", self._clock.monotonic_ms() - self._snapshot_began_ms)
+        self.stats.observe("snapshottime", self._clock.monotonic_ms() - self._snapshot_began_ms)
         logger.info("snapshot written zxid=%#x znodes=%d", export.zxid, export.node_count())
         if self._purge_after_snapshot:
             self.purge()

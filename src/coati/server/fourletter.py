@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from coati import __version__
-from coati.server.metricnames import COUNTERS, GAUGES, PERCENTILES, SUMMARIES
+from coati.server.metricnames import COUNTERS, GAUGES, PERCENTILES, ROLE_GAUGES, SUMMARIES
+from coati.server.standing import Standing
 from coati.server.stats import ServerStats, Summary
 
 # The release whose behaviour this is. Monitors take `X.Y.Z-<hash>, built on <date>` apart; the hash spells our own name
@@ -91,6 +92,12 @@ class ServerView(Protocol):
     def mode(self) -> str:
         """`standalone`, or the role in an ensemble."""
 
+    def standing(self) -> Standing | None:
+        """More of the role in an ensemble; None: there is none. Asked only while somebody is served."""
+
+    def membership(self) -> bytes | None:
+        """Who is in the ensemble, as text; None: there is none."""
+
     def outstanding(self) -> int: ...
 
     def last_zxid(self) -> int: ...
@@ -110,6 +117,9 @@ class ServerView(Protocol):
         """Of the snapshots and of the logs."""
 
     def connections(self) -> Iterator[ConnInfo]: ...
+
+    def session_timeouts(self) -> list[tuple[int, int]]:
+        """(id, timeout in ms) of all sessions, sorted."""
 
     def session_deadlines(self) -> list[tuple[int, int]]:
         """(when the session would expire, its id), sorted."""
@@ -217,6 +227,9 @@ def _hex(number: int) -> str:
 def _conf(view: ServerView) -> Iterator[bytes]:
     for key, value in view.configuration():
         yield f"{key}={value}\n".encode()
+    membership = view.membership()
+    if membership is not None:
+        yield b"membership: \n" + membership
 
 
 def _cons(view: ServerView) -> Iterator[bytes]:
@@ -256,9 +269,17 @@ def _dirs(view: ServerView) -> Iterator[bytes]:
 
 
 def _dump(view: ServerView) -> Iterator[bytes]:
-    sessions = view.session_deadlines()
+    standing = view.standing()
     yield b"SessionTracker dump:\n"
-    yield from _sets(b"Session", [(at, f"0x{_hex(session_id)}") for at, session_id in sessions])
+    if standing is not None and not standing.leads:
+        # LearnerSessionTracker.dumpSessions: only the leader knows when a session expires.
+        timeouts = view.session_timeouts()
+        yield b"Global Sessions(%d):\n" % len(timeouts)
+        for session_id, timeout_ms in timeouts:
+            yield f"0x{_hex(session_id)}\t{timeout_ms}ms\n".encode()
+    else:
+        sessions = view.session_deadlines()
+        yield from _sets(b"Session", [(at, f"0x{_hex(session_id)}") for at, session_id in sessions])
     yield f"ephemeral nodes dump:\nSessions with Ephemerals ({view.ephemeral_sessions()}):\n".encode()
     for owner, paths in view.ephemerals():
         yield f"0x{_hex(owner)}:\n".encode()
@@ -342,6 +363,10 @@ def _figures(view: ServerView) -> Iterator[bytes]:
         f"Mode: {view.mode()}\n"
         f"Node count: {view.node_count()}\n"
     ).encode()
+    standing = view.standing()
+    if standing is not None and standing.leads:
+        sizes = "/".join(str(size) for size in standing.proposal_sizes)
+        yield f"Proposal sizes last/min/max: {sizes}\n".encode()
 
 
 def _wchs(view: ServerView) -> Iterator[bytes]:
@@ -369,6 +394,12 @@ def _mntr(view: ServerView) -> Iterator[bytes]:
     stats = view.stats
     yield f"zk_version\t{FULL_VERSION}\nzk_server_state\t{view.mode()}\n".encode()
     gauges = view.gauges()
+    standing = view.standing()
+    if standing is not None:
+        yield f"zk_peer_state\t{standing.peer_state}\n".encode()
+        if standing.observed_sid is not None:
+            yield _metric("observer_master_id", standing.observed_sid)
+        gauges.update(standing.gauges())
     gauges.update(
         avg_latency=stats.latency.average(),
         min_latency=stats.latency.lowest,
@@ -382,7 +413,8 @@ def _mntr(view: ServerView) -> Iterator[bytes]:
         connection_drop_probability=0.0,
     )
     for name in GAUGES:
-        yield _metric(name, gauges.get(name, 0))
+        if name in gauges or name not in ROLE_GAUGES:
+            yield _metric(name, gauges.get(name, 0))
     counters = {
         **stats.counters,
         "bytes_received_count": stats.received_bytes,

@@ -25,10 +25,10 @@ from coati.core.acl import Access, AccessConfig
 from coati.core.answer import Answers
 from coati.core.prepare import PrepareConfig, Preparer
 from coati.core.sessions import SessionTable
-from coati.core.tree import TreeConfig
+from coati.core.tree import Tree, TreeConfig
 from coati.core.watches import Watches
 from coati.errors import ConfigError, StorageCorrupt, StorageFailed
-from coati.server import logs
+from coati.server import listeners, logs
 from coati.server.busypoll import BusyPoll
 from coati.server.clock import SystemClock
 from coati.server.config import ServerConfig, shown
@@ -36,18 +36,26 @@ from coati.server.driver import Driver
 from coati.server.exitcodes import (
     FINISHED,
     INVALID_INVOCATION,
+    QUORUM_PORT_BIND_ERROR,
     SEVERE_LOG_ERROR,
     UNABLE_TO_ACCESS_DATADIR,
     UNEXPECTED_ERROR,
 )
 from coati.server.fourletter import COMPATIBLE_VERSION, parse_whitelist
-from coati.server.listeners import ClientListener, Limits, bind, java_address, java_host
-from coati.server.recovery import load
+from coati.server.hub import Hub
+from coati.server.links import Links, link_limits
+from coati.server.listeners import ClientListener, bind, java_address, java_host
+from coati.server.recovery import Loaded, load
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
-from coati.server.view import LiveView
+from coati.server.view import VERSION_DIR, LiveView
 from coati.storage.disk import RealDisk
+from coati.storage.recovery import newest_snapshot_bytes
 from coati.storage.store import Store, StoreConfig
+from coati.zab import broadcast
+from coati.zab.broadcast import Broadcast
+from coati.zab.peer import PeerConfig
+from coati.zab.quorum import View as QuorumView
 from coati.zab.solo import Solo
 
 # The `server` extra brings uvloop; without it asyncio's own loop does the same work, more slowly.
@@ -84,7 +92,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Server:
-    """One standalone server on one event loop: `open` it, then `wait`; `stop` or a fatal error ends that."""
+    """One server on one event loop, alone or in an ensemble: `open`, then `wait`; `stop` or a fatal error ends it."""
 
     def __init__(self, config: ServerConfig, loop: asyncio.AbstractEventLoop) -> None:
         """Raises ConfigError for a compression that is not installed."""
@@ -96,6 +104,8 @@ class Server:
         self._driver: Driver | None = None
         self._listener: ClientListener | None = None
         self._view: LiveView | None = None
+        self._links: Links | None = None
+        self._stats = ServerStats()
         self._ended: asyncio.Future[int] = loop.create_future()
         self._stopping: asyncio.Task[None] | None = None
         # By what they do, so that each is there once.
@@ -111,23 +121,16 @@ class Server:
         config = self._config
         bound = bind(config.client_address, config.client_port)
         try:
-            replica = self._recover()
+            loaded = self._load()
+            driver = self._make_driver(loaded)
         except BaseException:
             bound.close()
             raise
-        self._driver = Driver(
-            replica,
-            self._store,
-            self._clock,
-            post=self._loop.call_soon,
-            on_fatal=self._on_fatal,
-            slow_sync_ms=config.fsync_warning_ms,
-            busy_poll=self._busy_poll(),
-        )
-        view = LiveView(config, replica, self._disk, self._clock)
+        self._driver = driver
+        view = LiveView(config, driver, self._disk, self._clock)
         words = parse_whitelist(config.four_letter_whitelist, is_read_only_enabled=config.read_only_mode)
         now_ms = self._clock.monotonic_ms
-        self._listener = ClientListener(self._driver, view, words, listener_limits(config), self._loop, now_ms)
+        self._listener = ClientListener(driver, view, words, listener_limits(config), self._loop, now_ms)
         host, port = bound.getsockname()[:2]
         view.listener = self._listener
         view.client_port = port
@@ -139,25 +142,81 @@ class Server:
             self._purge()
         return java_host(host), port
 
+    def _make_driver(self, loaded: Loaded) -> Driver:
+        """With a replica that serves at once, or with a hub that looks for a leader first."""
+        config = self._config
+        hub = replica = None
+        if config.ensemble is None:
+            replica = self._make_replica(Solo(loaded.tree.last_zxid), loaded.tree, loaded.timeouts)
+        else:
+            hub = self._make_hub(config.ensemble, loaded)
+        driver = Driver(
+            replica,
+            self._store,
+            self._clock,
+            stats=self._stats,
+            post=self._loop.call_soon,
+            on_fatal=self._on_fatal,
+            slow_sync_ms=config.fsync_warning_ms,
+            busy_poll=self._busy_poll(),
+            hub=hub,
+        )
+        if hub is not None:
+            assert config.ensemble is not None, "a hub is for an ensemble"
+            self._links = Links(config.my_id, config.ensemble, hub, self._loop, link_limits(config))
+            self._links.start()
+            hub.start(driver, self._links)
+        return driver
+
+    def _make_hub(self, view: QuorumView, loaded: Loaded) -> Hub:
+        config = self._config
+        return Hub(
+            peer_config(config, view),
+            loaded,
+            self._store,
+            self._clock,
+            tree_config=tree_config(config),
+            make_replica=self._make_replica,
+            call_at=self._call_at,
+            diff_limit_bytes=self._diff_limit_bytes,
+            on_bind_failed=self._on_bind_failed,
+            leader_serves=config.leader_serves,
+        )
+
+    def _call_at(self, when_ms: int, call: Callable[[], None]) -> None:
+        delay_s = max(when_ms - self._clock.monotonic_ms(), 0) / 1000
+        self._loop.call_later(delay_s, call)
+
+    def _diff_limit_bytes(self) -> int:
+        """How much of the log a learner gets in place of a snapshot (LearnerHandler.syncFollower)."""
+        config = self._config
+        factor = config.snapshot_size_factor
+        if factor < 0:
+            return -1
+        return int(newest_snapshot_bytes(self._disk, f"{config.data_dir}/{VERSION_DIR}") * factor)
+
+    def _on_bind_failed(self, reason: str) -> None:
+        logger.critical("a port between the servers cannot be taken, exiting: %s", reason)
+        self._end_at_once(QUORUM_PORT_BIND_ERROR)
+
     def _busy_poll(self) -> BusyPoll | None:
         config, give_way = self._config, getattr(os, "sched_yield", None)
         if give_way is None or config.busy_poll_us <= 0:
             return None
         return BusyPoll(self._loop.call_soon, self._clock.monotonic_us, give_way, config.busy_poll_us)
 
-    def _recover(self) -> Replica:
+    def _load(self) -> Loaded:
         config, clock = self._config, self._clock
         started_ms = clock.monotonic_ms()
         gc.disable()
-        loaded = load(self._store, tree_config(config))
+        loaded = load(self._store, tree_config(config), is_alone=config.ensemble is None)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
         tree = loaded.tree
         took_ms = clock.monotonic_ms() - started_ms
-        stats = ServerStats()
-        stats.observe("dbinittime", took_ms)
-        stats.observe("startup_txns_loaded", loaded.replayed)
+        self._stats.observe("dbinittime", took_ms)
+        self._stats.observe("startup_txns_loaded", loaded.replayed)
         logger.info(
             "recovered zxid=%#x znodes=%d sessions=%d replayed=%d ms=%d dir=%s",
             tree.last_zxid,
@@ -167,9 +226,15 @@ class Server:
             took_ms,
             os.path.abspath(config.data_dir),
         )
+        return loaded
+
+    def _make_replica(self, role: Broadcast, tree: Tree, timeouts: dict[int, int]) -> Replica:
+        """What serves clients in one role."""
+        config, clock = self._config, self._clock
         # Ids come from the time of day, so that a rebooted machine does not give old ones again; deadlines do not.
-        sessions = SessionTable(config.tick_time_ms, STANDALONE_SERVER_ID, clock.wall_ms())
-        sessions.restore(loaded.timeouts, clock.monotonic_ms())
+        sid = STANDALONE_SERVER_ID if config.ensemble is None else config.my_id
+        sessions = SessionTable(config.tick_time_ms, sid, clock.wall_ms())
+        sessions.restore(timeouts, clock.monotonic_ms())
         access = Access(access_config(config))
         watches = Watches()
         return Replica(
@@ -179,13 +244,18 @@ class Server:
             preparer=Preparer(tree, sessions, access, prepare_config(config)),
             answers=Answers(tree, watches, access),
             access=access,
-            solo=Solo(tree.last_zxid),
-            stats=stats,
+            broadcast=role,
+            stats=self._stats,
             entropy=random.Random(os.urandom(16)),
             config=replica_config(config),
         )
 
     # Running.
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing to serve with any more."""
+        return self._ended.done()
 
     async def wait(self) -> int:
         """The exit code, once the server has ended and its connections are gone."""
@@ -228,7 +298,12 @@ class Server:
 
     def _end_at_once(self, code: int) -> None:
         """Without a word to the clients: they are to find that their last requests were not answered."""
-        assert self._listener is not None, "only an open server fails in this way"
+        if self._links is not None:
+            self._links.stop()
+        if self._listener is None:
+            # The very first turn has failed; `open` has not returned yet.
+            self._end(code)
+            return
         self._listener.stop()
         self._listener.abort_connections()
         self._end(code)
@@ -259,6 +334,8 @@ class Server:
 
     def close(self) -> None:
         """Releases port, timers, files and the lock. Blocking: what was appended is synced. Raises StorageFailed."""
+        if self._links is not None:
+            self._links.stop()
         if self._listener is not None:
             self._listener.stop()
             self._listener.abort_connections()
@@ -300,6 +377,25 @@ def tree_config(config: ServerConfig) -> TreeConfig:
     )
 
 
+def peer_config(config: ServerConfig, view: QuorumView) -> PeerConfig:
+    return PeerConfig(
+        config.my_id,
+        view,
+        limits=broadcast.Limits(
+            config.tick_time_ms,
+            config.init_limit,
+            config.sync_limit,
+            connect_ticks=config.connect_limit,
+            redial_ms=config.leader_connect_delay_ms,
+        ),
+        commit_log_count=config.commit_log_count,
+        linearizable_sync=config.linearizable_sync,
+        forces_snapshot=config.force_snapshot_sync,
+        min_notification_ms=config.min_notification_ms,
+        max_notification_ms=config.max_notification_ms,
+    )
+
+
 def access_config(config: ServerConfig) -> AccessConfig:
     return AccessConfig(
         skip_acl=config.skip_acl,
@@ -338,9 +434,9 @@ def replica_config(config: ServerConfig) -> ReplicaConfig:
     )
 
 
-def listener_limits(config: ServerConfig) -> Limits:
+def listener_limits(config: ServerConfig) -> listeners.Limits:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return Limits(
+    return listeners.Limits(
         per_address=max(config.max_client_cnxns, 0),
         total=max(config.max_cnxns, 0),
         open_files=max(descriptors - RESERVED_FILES, 1) if descriptors != resource.RLIM_INFINITY else 0,
@@ -418,6 +514,9 @@ async def _serve(
     # Only now, as uvloop loses signals that come before it runs.
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, server.stop, number.name)
+    if server.has_ended:
+        # A port between the servers is taken, and that is the last word.
+        return await server.wait()
     logger.info(
         "serving address=%s port=%s version=%s compatible=%s loop=%s pid=%d",
         address,

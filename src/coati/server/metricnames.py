@@ -1,4 +1,4 @@
-"""The names under which `mntr` shows metrics, in Java's order: that of a standalone 3.9.3 server without traffic.
+"""The names under which `mntr` shows metrics, in Java's order: that of a 3.9.3 server without traffic.
 
 Knows names only. Java prints them by hash order, the same for each run; the families that exist per znode name
 (`read_per_namespace` and its kin) are not here.
@@ -13,6 +13,7 @@ GAUGES: Final = (
     "ephemerals_count",
     "num_alive_connections",
     "avg_latency",
+    "min_proposal_size",
     "outstanding_requests",
     "znode_count",
     "global_sessions",
@@ -20,20 +21,43 @@ GAUGES: Final = (
     "last_client_response_size",
     "packets_sent",
     "packets_received",
+    "max_proposal_size",
     "max_client_response_size",
+    "synced_followers",
     "connection_drop_probability",
     "watch_count",
+    "synced_non_voting_followers",
+    "synced_observers",
     "auth_failed_count",
     "min_latency",
     "max_file_descriptor_count",
     "approximate_data_size",
     "open_file_descriptor_count",
+    "last_proposal_size",
+    "pending_syncs",
+    "leader_uptime",
     "local_sessions",
     "uptime",
     "max_latency",
     "outstanding_tls_handshake",
+    "learners",
     "min_client_response_size",
     "non_mtls_local_conn_count",
+    "quorum_size",
+)
+
+# Shown in some roles only: the first by all members of an ensemble, the others by its leader.
+ROLE_GAUGES: Final = (
+    "quorum_size",
+    "min_proposal_size",
+    "max_proposal_size",
+    "last_proposal_size",
+    "synced_followers",
+    "synced_non_voting_followers",
+    "synced_observers",
+    "pending_syncs",
+    "leader_uptime",
+    "learners",
 )
 
 # They only grow, until `srst`.

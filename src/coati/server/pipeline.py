@@ -1,11 +1,12 @@
 """One client connection as the replica sees it, and the order of its requests.
 
 Writes of a session are proposed as they arrive, so that one fsync covers all of them; a read waits only behind the
-writes of its own connection that are not delivered yet. Since delivery follows zxids, replies leave in the order of
-the requests (W4), and a read sees every write before it (R3). Other sessions are never waited for.
+writes of its own connection that are not delivered yet. Writes of a connection are delivered in their order, also
+those that a leader elsewhere gives zxids to, so replies leave in the order of the requests (W4), and a read sees every
+write before it (R3). Other sessions are never waited for.
 
-Knows requests as bytes and zxids; must not know the tree, sockets or files.
-Invariant: `waiting` is ordered by `after_zxid`, and holds nothing that is already delivered.
+Knows requests as bytes and by their number; must not know the tree, sockets or files.
+Invariant: `waiting` is ordered by `behind`, and holds nothing whose writes are all delivered.
 """
 
 from __future__ import annotations
@@ -39,12 +40,15 @@ class ClientLink(Protocol):
 
 
 class Waiting:
-    """A request that has to wait until the txn `after_zxid` is delivered. Its bytes are `data[start:end]`."""
+    """A request that has to wait until the first `behind` writes of its connection are delivered.
 
-    __slots__ = ("after_zxid", "created_ms", "data", "end", "start")
+    Its bytes are `data[start:end]`.
+    """
 
-    def __init__(self, after_zxid: int, data: bytes, start: int, end: int, created_ms: int) -> None:
-        self.after_zxid = after_zxid
+    __slots__ = ("behind", "created_ms", "data", "end", "start")
+
+    def __init__(self, behind: int, data: bytes, start: int, end: int, created_ms: int) -> None:
+        self.behind = behind
         self.created_ms = created_ms
         self.data = data
         self.start = start
@@ -69,12 +73,12 @@ class Conn:
         "is_done",
         "is_full",
         "is_greeted",
+        "is_mute",
         "is_paused",
         "last_cxid",
         "last_latency_ms",
         "last_op",
         "last_response_ms",
-        "last_write_zxid",
         "last_zxid",
         "latency_count",
         "latency_max_ms",
@@ -91,8 +95,10 @@ class Conn:
         "session",
         "session_id",
         "speaks_read_only",
+        "sync",
         "timeout_ms",
         "waiting",
+        "writes",
     )
 
     def __init__(self, link: ClientLink, address: tuple[str, int], now_ms: int) -> None:
@@ -111,12 +117,15 @@ class Conn:
         self.need_bytes = 0
         self.is_dirty = False
         self.is_closed = False
+        # Nothing more is said: it is closed, or its session is over.
+        self.is_mute = False
         self.is_paused = False
         # Whole requests are kept in `rest`, because there are enough answers for now.
         self.is_full = False
         # No further request is read: the session is closing, or the client broke the protocol.
         self.is_done = False
-        # The ConnectResponse is on its way; before it nothing else is read or said.
+        # The ConnectResponse is on its way; before it nothing else is read or said. Nor is it behind a sync that is
+        # under way or waits for its turn.
         self.is_greeted = False
         # It must authenticate before it may ask for anything else.
         self.is_barred = False
@@ -124,7 +133,10 @@ class Conn:
         # Why, for the log.
         self.refusal = ""
         self.outstanding = 0
-        self.last_write_zxid = 0
+        # Of this connection, ever; `outstanding` of them are not answered yet.
+        self.writes = 0
+        # The sync that the leader has been asked for.
+        self.sync: Waiting | None = None
         self.waiting: deque[Waiting] = deque()
         self.received = 0
         self.sent = 0
@@ -171,6 +183,10 @@ class Conn:
             self.auth = [*self.auth, identity]
         return True
 
+    def may_ask(self) -> bool:
+        """Whether requests of all kinds are read now."""
+        return self.is_greeted and not self.is_barred
+
     def keep_rest(self, rest: bytes, need_bytes: int) -> None:
         """Keeps the beginning of a frame; nothing is parsed again before `need_bytes` are there."""
         self.rest = bytearray(rest)
@@ -193,7 +209,7 @@ class Conn:
 
     def be_silent(self) -> None:
         """Nothing more is sent to it, not even what it was to be sent."""
-        self.is_closed = True
+        self.is_closed = self.is_mute = True
         self.out.clear()
 
     def push_back(self, unanswered: list[Waiting]) -> None:
@@ -214,19 +230,35 @@ class Conn:
         self.rest = bytearray()
         return rest
 
-    def on_proposed(self, zxid: int) -> None:
-        """A write of this connection is on its way."""
+    def on_proposed(self) -> None:
+        """A write of this connection is on its way, or something else that only the leader can answer."""
         self.outstanding += 1
-        self.last_write_zxid = zxid
+        self.writes += 1
 
     def defer(self, data: bytes, start: int, end: int, now_ms: int) -> None:
-        """Keeps a request until the last write proposed before it is delivered."""
-        self.waiting.append(Waiting(self.last_write_zxid, data, start, end, now_ms))
+        """Keeps a request until the writes proposed before it are delivered."""
+        self.waiting.append(Waiting(self.writes, data, start, end, now_ms))
 
-    def take_ready(self, delivered_zxid: int) -> list[Waiting]:
+    def begin_sync(self, data: bytes, start: int, end: int, now_ms: int) -> None:
+        """The leader is asked for a sync."""
+        self.sync = Waiting(self.writes, data, start, end, now_ms)
+        self.on_proposed()
+
+    def end_sync(self) -> Waiting | None:
+        """The request for a sync that is to be answered now, if anybody still wants it; then others may be read."""
+        sync = self.sync
+        if sync is None or self.is_done:
+            return None
+        self.sync = None
+        self.outstanding -= 1
+        self.is_greeted = True
+        return sync
+
+    def take_ready(self) -> list[Waiting]:
         """The deferred requests that need wait no longer, in order."""
         ready: list[Waiting] = []
         waiting = self.waiting
-        while waiting and waiting[0].after_zxid <= delivered_zxid:
+        delivered = self.writes - self.outstanding
+        while waiting and waiting[0].behind <= delivered:
             ready.append(waiting.popleft())
         return ready

@@ -35,8 +35,11 @@ class Loaded:
         self.replayed = replayed
 
 
-def load(store: Store, config: TreeConfig) -> Loaded:
-    """Recovers the store and everything in it. Raises StorageCorrupt, StorageFailed; nothing is lost by that."""
+def load(store: Store, config: TreeConfig, *, is_alone: bool = True) -> Loaded:
+    """Recovers the store and everything in it. Raises StorageCorrupt, StorageFailed; nothing is lost by that.
+
+    A member of an ensemble is not alone: it changes nothing in its tree by itself, or it would differ from the others.
+    """
     sessions: list[dict[int, int]] = [{}]
 
     def build(reader: SnapshotReader) -> Tree:
@@ -60,10 +63,26 @@ def load(store: Store, config: TreeConfig) -> Loaded:
     replayed = _replay(tree, timeouts, recovered.txns())
     if tree.digest_mismatches:
         logger.error("digest mismatches=%d: the tree is not what its writer had", tree.digest_mismatches)
-    has_changed = _bury_ownerless(tree, timeouts)
+    has_changed = is_alone and _bury_ownerless(tree, timeouts)
     if has_changed or (recovered.tree is None and recovered.last_zxid >= 0):
         _write_snapshot(store, tree, timeouts)
     return Loaded(tree, timeouts, replayed)
+
+
+def reload(store: Store, config: TreeConfig, zxid: int) -> Loaded:
+    """TRUNC: cuts the store back to `zxid` and makes tree and sessions anew from what the disk has then. Blocking.
+
+    If the tree is not at `zxid` then, that cannot be had from here, and only a leader's snapshot helps. It is never the
+    old tree with something taken back: what is in memory is what a restart would find (ZOOKEEPER-5094). Raises
+    StorageCorrupt, StorageFailed.
+    """
+    store.truncate(zxid)
+    return load(store, config, is_alone=False)
+
+
+def ownerless(tree: Tree, timeouts: dict[int, int]) -> list[int]:
+    """The sessions that own ephemerals and are not alive: a leader closes them by txns."""
+    return [owner for owner in tree.ephemerals if owner not in timeouts]
 
 
 def _replay(tree: Tree, timeouts: dict[int, int], records: Iterator[TxnRecord]) -> int:
@@ -88,7 +107,7 @@ def _bury_ownerless(tree: Tree, timeouts: dict[int, int]) -> bool:
     No txn says so. The caller writes a snapshot, or the next recovery would replay later txns on top of them, and a
     create in the place of one, acknowledged since, would be lost.
     """
-    owners = [owner for owner in tree.ephemerals if owner not in timeouts]
+    owners = ownerless(tree, timeouts)
     for session_id in owners:
         logger.warning("ephemerals without a session are removed session=%#x", session_id)
         tree.commit(tree.stage_close_session(tree.last_zxid, session_id, []))

@@ -1,11 +1,14 @@
 """The replica: one server's state machine, from client bytes to replies.
 
 It introduces the rooms to each other: requests are read here, prepared by core, proposed by zab, and delivered into
-the tree; reads are answered on the spot. It acts on nothing: `solo.log`, `dirty` and `closes` are its outbox, which the
-driver carries out. Must not know sockets, files, clocks: time is given once a turn by `begin_turn`.
+the tree; reads are answered on the spot. It acts on nothing: what the broadcast and the `outlet` hold is
+for the driver to carry out. Must not know sockets, files, clocks: time is given once a turn by `begin_turn`.
 
-Invariants: the tree shows exactly the delivered txns; a reply that promises a write is emitted only by `on_synced`;
-events enter a connection's output before the reply that reveals them.
+It lives as long as its role does. Who leads prepares the writes of all servers' clients and watches over all sessions.
+Who does not sends its clients' writes to the leader (`errands`), and recognises them when they are delivered.
+
+Invariants: the tree shows exactly the delivered txns; a reply that promises a write is emitted only when that is
+delivered here; events enter a connection's output before the reply that reveals them.
 """
 
 from __future__ import annotations
@@ -14,29 +17,28 @@ from collections import deque
 from struct import Struct
 from typing import Final
 
-from coati.core.acl import Access, AuthResult
-from coati.core.answer import Answers, error_reply, notifications, sasl_off_reply, unimplemented_reply, write_reply
+from coati.core.acl import Access
+from coati.core.answer import Answers, error_reply, notifications, unimplemented_reply, write_reply
 from coati.core.change import Change
-from coati.core.prepare import Preparer, Request
+from coati.core.prepare import Preparer, Request, is_readable
 from coati.core.reap import Reaper
-from coati.core.sessions import Session, SessionTable, is_password, negotiate, session_password
+from coati.core.replay import compare_digest, stage_payload
+from coati.core.sessions import SessionTable
 from coati.core.tree import Tree
 from coati.core.watches import Watches
-from coati.errors import (
-    AUTH_FAILED,
-    MARSHALLING_ERROR,
-    OK,
-    SESSION_CLOSED_REQUIRE_SASL_AUTH,
-    SESSION_MOVED,
-    MarshallingError,
-)
+from coati.errors import MARSHALLING_ERROR, SESSION_MOVED
 from coati.seams import Entropy
+from coati.server.errands import Errands
 from coati.server.guard import Guard
+from coati.server.handshake import Handshake, HelloLimits, welcome
+from coati.server.login import Login
+from coati.server.outlet import Outlet
 from coati.server.pipeline import Conn, Waiting
 from coati.server.stats import ServerStats
 from coati.wire import codes
 from coati.wire.jute import Reader
 from coati.wire.records import Id
+from coati.zab.broadcast import Broadcast
 from coati.zab.solo import Solo
 
 # length, xid, op, length of the path: how every request that begins with a path begins.
@@ -45,8 +47,6 @@ _unpack_head: Final = Struct(">ii").unpack_from
 _unpack_length: Final = Struct(">i").unpack_from
 # length, xid, zxid, err: a frame's length and its ReplyHeader.
 _pack_reply: Final = Struct(">iiqi").pack
-# length, protocolVersion, timeOut, sessionId, length of the password: the ConnectResponse.
-_pack_connected: Final = Struct(">iiiqi").pack
 
 PATH_HEAD_BYTES: Final = 16
 HEADER_BYTES: Final = 8
@@ -56,7 +56,6 @@ TURN_BYTES: Final = 2 << 20
 MAX_ANSWER_BYTES: Final = 32 << 20
 # More bytes than a connection ever keeps: nothing is parsed until somebody takes them.
 UNTIL_GREETED: Final = 1 << 62
-NO_PASSWORD: Final = bytes(16)
 NOBODY: Final[list[Id]] = []
 NO_SIZE_LIMIT: Final = 1 << 62
 
@@ -65,6 +64,7 @@ NO_SIZE_LIMIT: Final = 1 << 62
 _KIND_READ: Final = 1
 _KIND_WRITE: Final = 2
 _KIND_AUTH: Final = 3
+_KIND_SYNC: Final = 4
 _KINDS: Final[dict[int, int]] = {
     **dict.fromkeys(
         (
@@ -72,7 +72,6 @@ _KINDS: Final[dict[int, int]] = {
             codes.OP_GET_DATA,
             codes.OP_GET_ACL,
             codes.OP_GET_CHILDREN,
-            codes.OP_SYNC,
             codes.OP_PING,
             codes.OP_GET_CHILDREN2,
             codes.OP_CHECK_WATCHES,
@@ -102,6 +101,7 @@ _KINDS: Final[dict[int, int]] = {
         ),
         _KIND_WRITE,
     ),
+    codes.OP_SYNC: _KIND_SYNC,
     codes.OP_AUTH: _KIND_AUTH,
     codes.OP_SASL: _KIND_AUTH,
 }
@@ -154,6 +154,14 @@ class ReplicaConfig:
         self.container_max_never_used_ms = container_max_never_used_ms
         self.required_schemes = required_schemes
 
+    def hello_limits(self) -> HelloLimits:
+        """What clients may ask for, as configured."""
+        return HelloLimits(
+            max_frame_bytes=self.max_frame_bytes,
+            min_timeout_ms=self.min_session_timeout_ms,
+            max_timeout_ms=self.max_session_timeout_ms,
+        )
+
     def reaper(self) -> Reaper:
         """What reaps as configured."""
         return Reaper(self.container_interval_ms, self.container_max_per_minute, self.container_max_never_used_ms)
@@ -171,7 +179,7 @@ class Replica:
         preparer: Preparer,
         answers: Answers,
         access: Access,
-        solo: Solo,
+        broadcast: Broadcast,
         stats: ServerStats,
         entropy: Entropy,
         config: ReplicaConfig,
@@ -182,19 +190,29 @@ class Replica:
         self.preparer = preparer
         self.answers = answers
         self.access = access
-        self.solo = solo
+        self.broadcast = broadcast
         self.stats = stats
         self.config = config
         self.outstanding_limit = config.outstanding_limit
         self.proposals: deque[Request] = deque()
-        self.dirty: list[Conn] = []
-        self.closes: list[Conn] = []
-        # Every open connection, in the order they came.
-        self.conns: dict[Conn, None] = {}
-        # Which connection a session is on.
-        self.homes: dict[int, Conn] = {}
+        self.outlet = Outlet()
+        self.conns = self.outlet.conns
+        self.homes = self.outlet.homes
+        self.errands = Errands()
+        self._leads = broadcast.leads
+        self._is_alone = isinstance(broadcast, Solo)
         self._entropy = entropy
-        self._guard = Guard()
+        guard = Guard()
+        self._login = Login(access, guard, self.outlet, stats, config.required_schemes)
+        self._handshake = Handshake(
+            sessions=sessions,
+            outlet=self.outlet,
+            errands=self.errands,
+            broadcast=broadcast,
+            guard=guard,
+            stats=stats,
+            limits=config.hello_limits(),
+        )
         self.on_snapshot_begun()
         self._reaper = config.reaper()
         # The last of the writes answered but not counted yet, and how many they are.
@@ -202,6 +220,14 @@ class Replica:
         self._answered_count = 0
         self._now_ms = 0
         self._wall_ms = 0
+        if not self._leads:
+            sessions.let_go()
+
+    @property
+    def solo(self) -> Solo:
+        """The broadcast of a standalone server."""
+        assert isinstance(self.broadcast, Solo), "a server of an ensemble has another role"
+        return self.broadcast
 
     # Doors.
 
@@ -210,26 +236,14 @@ class Replica:
         self._now_ms = now_ms
         self._wall_ms = wall_ms
 
-    def take_dirty(self) -> list[Conn]:
-        """The connections that have output, each once."""
-        dirty = self.dirty
-        self.dirty = []
-        return dirty
-
-    def take_closes(self) -> list[Conn]:
-        """The connections to close without sending what they still have."""
-        closes = self.closes
-        self.closes = []
-        return closes
-
     def on_connected(self, conn: Conn) -> None:
         """A client has connected; its handshake is to come."""
         self.conns[conn] = None
-        conn.is_barred = _is_barred(conn.auth, self.config.required_schemes)
+        conn.is_barred = self._login.is_barred(conn.auth)
 
     def on_closed(self, conn: Conn) -> None:
         """The connection is gone. Its watches go with it, its session stays until it expires."""
-        conn.is_closed = True
+        conn.is_closed = conn.is_mute = True
         conn.is_done = True
         # A read that is answered now would leave a watch that nobody removes any more (E7).
         conn.waiting.clear()
@@ -237,6 +251,8 @@ class Replica:
         self.watches.remove_watcher(conn)
         if self.homes.get(conn.session_id) is conn:
             del self.homes[conn.session_id]
+            if not self._leads:
+                self.errands.leave(conn)
 
     def on_received(self, conn: Conn, data: bytes) -> None:
         """Bytes of a client, cut anywhere."""
@@ -246,12 +262,19 @@ class Replica:
             data = conn.join_rest(data)
             if not data:
                 return
-        pos = self._read_handshake(conn, data) if conn.session is None else 0
+        pos = 0
+        if conn.session is None:
+            pos = self._handshake.read(conn, data, self.tree.last_zxid, self._now_ms)
+            if conn.session_id and not conn.is_greeted:
+                body = conn.timeout_ms.to_bytes(4, "big")
+                self._propose(conn, conn.session_id, 0, codes.OP_CREATE_SESSION, body, 0, 4)
         if conn.is_greeted:
-            if conn.is_barred:
-                pos = self._read_tail(conn, data, pos)
             if not conn.is_barred:
                 pos = self._read_requests(conn, data, pos)
+            else:
+                pos = self._read_tail(conn, data, pos)
+                if conn.may_ask():
+                    pos = self._read_requests(conn, data, pos)
         elif conn.session is not None:
             # Nothing else is read before the session is there (ZooKeeperServer.processConnectRequest, disableRecv).
             conn.keep_rest(data[pos:], UNTIL_GREETED)
@@ -260,20 +283,97 @@ class Replica:
             self._keep_rest(conn, data, pos)
         if conn.out and not conn.is_dirty:
             conn.is_dirty = True
-            self.dirty.append(conn)
+            self.outlet.dirty.append(conn)
 
     def on_synced(self, zxid: int) -> None:
-        """Everything up to `zxid` is durable: deliver it. `count_updates` comes when the replies have left."""
+        """Who is alone has everything up to `zxid` durably: deliver it. `count_updates` comes when the replies left."""
         self.solo.on_synced(zxid)
         proposals = self.proposals
         while proposals and proposals[0].zxid <= zxid:
-            self._deliver(proposals.popleft())
+            request = proposals.popleft()
+            self._deliver(request.change, request)
+
+    def on_delivered(self, zxid: int, payload: bytes) -> None:
+        """An ensemble has committed a txn, the next in order; `count_updates` comes when the replies have left.
+
+        Raises MarshallingError when it cannot be read. Nothing may be delivered any more then.
+        """
+        if self.proposals:
+            request = self.proposals.popleft()
+            assert request.zxid == zxid, "who leads delivers what it proposed, in order"
+            self._deliver(request.change, request)
+            return
+        change, session_id, xid, op, digest = stage_payload(self.tree, zxid, payload)
+        own = self.errands.take(session_id, xid, op, zxid)
+        if own is not None:
+            own.zxid = zxid
+            own.change = change
+        self._deliver(change, own)
+        compare_digest(self.tree, zxid, digest)
+
+    def on_remote_request(
+        self, origin: object, session_id: int, xid: int, op: int, body: bytes, auth: list[Id]
+    ) -> None:
+        """A write that came through another server, `origin`, as the number of its link. What is none is refused."""
+        if op == codes.OP_CREATE_SESSION and len(body) >= 4:
+            session = self.sessions.track(session_id, int.from_bytes(body[:4], "big", signed=True), self._now_ms)
+            session.owner = origin
+        elif _KINDS.get(op, 0) != _KIND_WRITE:
+            op = 0
+        request = Request(origin, session_id, xid, op, body, 0, len(body), auth)
+        zxid = self.broadcast.next_zxid()
+        self.preparer.prepare(request, zxid, self._wall_ms)
+        if not request.payload:
+            # Java's leader drops it without a word, and its client waits for ever.
+            self.preparer.refuse(request, zxid, self._wall_ms, MARSHALLING_ERROR)
+        self.broadcast.propose(zxid, request.payload)
+        self.proposals.append(request)
+
+    def revalidate(self, origin: object, session_id: int, timeout_ms: int) -> bool:
+        """A client has come with its session to another server: whether it lives. It is at home there now (S4)."""
+        is_alive = self.sessions.touch(session_id, timeout_ms, self._now_ms)
+        return is_alive and self.sessions.set_owner(session_id, origin)
+
+    def touch(self, session_id: int, timeout_ms: int) -> None:
+        """Another server has heard of a client."""
+        self.sessions.touch(session_id, timeout_ms, self._now_ms)
+
+    def take_touched(self) -> list[tuple[int, int]]:
+        """Sessions that the leader is to know were heard of here, and their timeouts."""
+        return self.errands.take_touched(self.homes)
+
+    def on_revalidated(self, session_id: int, is_alive: bool) -> None:
+        """The leader's answer to the question whether that session lives."""
+        conn = self._handshake.on_revalidated(session_id, is_alive)
+        if conn is not None:
+            self.on_received(conn, conn.take_rest())
+
+    def on_sync_done(self, token: object) -> None:
+        """What was committed before the client asked for it is delivered here."""
+        assert isinstance(token, Conn), "it comes back as it was given"
+        sync = token.end_sync()
+        if sync is None:
+            return
+        xid, op = _unpack_head(sync.data, sync.start)
+        self.outlet.emit(token, self.answers.answer(token, xid, op, sync.data, sync.start + HEADER_BYTES, sync.end))
+        self.on_received(token, token.take_rest())
+
+    def in_flight(self) -> int:
+        """Writes that are not delivered yet, of all clients here, and elsewhere if this server leads."""
+        return len(self.proposals) + self.errands.count
+
+    def retire(self) -> None:
+        """The role is over: nobody is answered any more, and what was proposed is forgotten."""
+        self.proposals.clear()
+        self.tree.discard_all()
+        for conn in self.conns:
+            self.outlet.drop(conn)
 
     def on_tick(self) -> None:
-        """Expires sessions and reaps containers and TTL znodes; call it about once a tick."""
+        """Expires sessions and reaps containers and TTL znodes, if this server leads; call it about once a tick."""
         for session in self.sessions.expired(self._now_ms):
             self.close_session(session.session_id)
-        for path in self._reaper.due(self.tree, self._now_ms, self._wall_ms):
+        for path in self._reaper.due(self.tree, self._now_ms, self._wall_ms) if self._leads else []:
             body = len(path).to_bytes(4, "big") + path
             self._propose(None, 0, 0, codes.OP_DELETE_CONTAINER, body, 0, len(body))
 
@@ -303,7 +403,7 @@ class Replica:
         if len(data) - pos >= 4:
             length: int = _unpack_length(data, pos)[0]
             if length < 0 or length > self.config.max_frame_bytes:
-                self._drop(conn)
+                self.outlet.drop(conn)
                 return
             need = 4 + length
         conn.keep_rest(data[pos:], need)
@@ -368,113 +468,26 @@ class Replica:
         All requests of a client that has to authenticate first.
         """
         size = len(data)
-        while not conn.is_done and size - pos >= 4:
+        while size - pos >= 4 and not conn.is_done and conn.is_greeted:
             length: int = _unpack_length(data, pos)[0]
             end = pos + 4 + length
             if length < 0 or length > self.config.max_frame_bytes or end > size:
                 break
             if length < HEADER_BYTES:
-                self._drop(conn)
+                self.outlet.drop(conn)
                 break
             xid, op = _unpack_head(data, pos + 4)
             if conn.is_barred and op != codes.OP_AUTH and op != codes.OP_SASL:
-                self._refuse_unauthenticated(conn, xid)
+                self._login.refuse_unauthenticated(conn, xid)
             else:
                 self._on_request(conn, xid, op, data, pos + 4, end)
             pos = end
         return pos
 
-    def _refuse_unauthenticated(self, conn: Conn, xid: int) -> None:
-        """The end of the connection, unexecuted, even for a ping or closeSession (AuthenticationHelper)."""
-        conn.received += 1
-        conn.sent += 1
-        self.stats.on_auth(is_ok=False)
-        # No txn was looked at, and Java says so by the zxid.
-        self._emit(conn, error_reply(xid, 0, SESSION_CLOSED_REQUIRE_SASL_AUTH))
-        conn.say_goodbye("not authenticated by a scheme of enforce.auth.schemes")
-
     def _on_answered(self, conn: Conn, xid: int, op: int, count: int, latency_ms: int) -> None:
         """Statistics of `count` reads; the last one is named."""
         conn.on_answered(count, xid, op, self.tree.last_zxid, self._now_ms, latency_ms)
         self.stats.on_reads(count, latency_ms)
-
-    def _drop(self, conn: Conn) -> None:
-        """The client broke the protocol: its connection is closed at once, its session stays."""
-        conn.waiting.clear()
-        if not conn.is_done:
-            conn.is_done = True
-            self.closes.append(conn)
-
-    def _emit(self, conn: Conn, data: bytes) -> None:
-        if conn.is_closed:
-            return
-        conn.out.append(data)
-        if not conn.is_dirty:
-            conn.is_dirty = True
-            self.dirty.append(conn)
-
-    # Handshake.
-
-    def _read_handshake(self, conn: Conn, data: bytes) -> int:
-        """The ConnectRequest, once it is whole; the position behind it (ZooKeeperServer.processConnectRequest)."""
-        if len(data) < 4:
-            return 0
-        length: int = _unpack_length(data, 0)[0]
-        end = 4 + length
-        if length < 0 or length > self.config.max_frame_bytes or end > len(data):
-            return 0
-        try:
-            r = Reader(data, 4, end)
-            r.int32()  # protocolVersion, which Java never looks at
-            zxid, timeout_ms, session_id = r.int64(), r.int32(), r.int64()
-            password = r.buffer()
-        except MarshallingError:
-            self._drop(conn)
-            return 0
-        # Clients before 3.4 do not send the flag, and do not expect it in the reply.
-        conn.speaks_read_only = r.left() > 0
-        conn.received += 1
-        self.stats.count("connection_request_count")
-        if zxid > self.tree.last_zxid:
-            # The client has seen more than there is here: it must find a server that is not behind (R2).
-            self._drop(conn)
-            return 0
-        config = self.config
-        conn.timeout_ms = negotiate(timeout_ms, config.min_session_timeout_ms, config.max_session_timeout_ms)
-        if session_id == 0:
-            self._open_session(conn)
-        else:
-            self._resume_session(conn, session_id, password)
-        return end
-
-    def _open_session(self, conn: Conn) -> None:
-        session_id = self.sessions.take_id()
-        self._move_in(conn, self.sessions.track(session_id, conn.timeout_ms, self._now_ms))
-        body = conn.timeout_ms.to_bytes(4, "big")
-        self._propose(conn, session_id, 0, codes.OP_CREATE_SESSION, body, 0, 4)
-
-    def _resume_session(self, conn: Conn, session_id: int, password: bytes | None) -> None:
-        session = self.sessions.sessions.get(session_id)
-        if session is None or session.is_closing or not is_password(session_id, password):
-            # No such session, or not yours: no difference to see (S5).
-            self._emit(conn, _connect_reply(conn, 0, 0, NO_PASSWORD))
-            conn.say_goodbye("")
-            return
-        self.sessions.set_timeout(session, conn.timeout_ms, self._now_ms)
-        old = self.homes.get(session_id)
-        if old is not None:
-            # One home (S4): what the old connection had not sent yet is not executed any more.
-            self._guard.on_moved(session_id, old.address[0], conn.address[0])
-            self._drop(old)
-        self._move_in(conn, session)
-        conn.is_greeted = True
-        self._emit(conn, _connect_reply(conn, conn.timeout_ms, session_id, session_password(session_id)))
-
-    def _move_in(self, conn: Conn, session: Session) -> None:
-        conn.session = session
-        conn.session_id = session.session_id
-        session.owner = conn
-        self.homes[session.session_id] = conn
 
     # Requests.
 
@@ -489,12 +502,17 @@ class Replica:
                 # What follows in the same batch comes too late.
                 conn.is_done = True
             self._propose(conn, conn.session_id, xid, op, data, start + HEADER_BYTES, end)
-        elif op == codes.OP_AUTH:
-            self._authenticate(conn, xid, data, start + HEADER_BYTES, end)
-        elif op == codes.OP_SASL:
-            self._refuse_sasl(conn, xid, Reader(data, start + HEADER_BYTES, end))
+        elif kind == _KIND_AUTH:
+            # At once, not behind the writes before it: so does ZooKeeperServer.processPacket.
+            self._login.answer(conn, xid, op, Reader(data, start + HEADER_BYTES, end), self._now_ms)
+        elif kind == _KIND_SYNC:
+            if not self._is_alone:
+                # Nothing behind it is read before it is answered: a write must not overtake it (W4).
+                conn.is_greeted = False
+                conn.is_full = True
+            self._answer_in_turn(conn, data, start, end)
         else:
-            self._emit(conn, unimplemented_reply(xid))
+            self.outlet.emit(conn, unimplemented_reply(xid))
             conn.say_goodbye(f"no client may send opcode {op}")
 
     def _answer_in_turn(self, conn: Conn, data: bytes, start: int, end: int) -> None:
@@ -506,20 +524,25 @@ class Replica:
             self._on_answered(conn, xid, op, 1, 0)
 
     def _answer(self, conn: Conn, xid: int, op: int, data: bytes, start: int, end: int) -> None:
-        """A request that reads, or that only concerns this server: pings, watches, sync."""
-        if _KINDS.get(op, 0) == _KIND_WRITE:
+        """A request that reads, or that only concerns this server: pings, watches. The answer to a sync comes later."""
+        kind = _KINDS.get(op, 0)
+        if kind == _KIND_SYNC and not self._is_alone:
+            conn.begin_sync(data, start, end, self._now_ms)
+            self.broadcast.sync(conn)
+        elif kind == _KIND_WRITE:
             # It could not be read, so it has no txn, only a reply in its turn.
-            self._emit(conn, error_reply(xid, self.tree.last_zxid, MARSHALLING_ERROR))
+            self.outlet.emit(conn, error_reply(xid, self.tree.last_zxid, MARSHALLING_ERROR))
         else:
-            self._emit(conn, self.answers.answer(conn, xid, op, data, start + HEADER_BYTES, end))
+            self.outlet.emit(conn, self.answers.answer(conn, xid, op, data, start + HEADER_BYTES, end))
 
     def _answer_ready(self, conn: Conn, zxid: int) -> None:
         """The reads that waited for the txn, counted as one batch: they came together, as a rule."""
-        ready = conn.take_ready(zxid)
+        ready = conn.take_ready()
         if not ready:
             return
         xid = op = 0
-        room = MAX_ANSWER_BYTES if conn.outstanding else TURN_BYTES
+        has_writes = conn.outstanding > 0
+        room = MAX_ANSWER_BYTES if has_writes else TURN_BYTES
         out = conn.out
         for number, waiting in enumerate(ready):
             xid, op = _unpack_head(waiting.data, waiting.start)
@@ -530,77 +553,66 @@ class Replica:
                 self._answer(conn, xid, op, waiting.data, waiting.start, waiting.end)
             room -= len(out[-1]) if out else 0
             if room < 0:
-                if not conn.outstanding:
+                if not has_writes:
+                    # Among them may be a sync, which is read again, too.
+                    conn.is_greeted = conn.sync is None
                     conn.push_back(ready[number + 1 :])
                     break
                 # A write is to be answered next, and its reply must not come without those before it (W4).
-                self._drop(conn)
+                self.outlet.drop(conn)
                 conn.be_silent()
                 break
         self._on_answered(conn, xid, op, len(ready), self._now_ms - ready[0].created_ms)
-
-    def _refuse_sasl(self, conn: Conn, xid: int, r: Reader) -> None:
-        """Nothing is configured for SASL: a token is answered by none, its absence by closing, as Java does."""
-        try:
-            token = r.buffer()
-        except MarshallingError:
-            token = None
-        if token is None:
-            self._drop(conn)
-        else:
-            self._emit(conn, sasl_off_reply(xid))
-
-    def _authenticate(self, conn: Conn, xid: int, data: bytes, start: int, end: int) -> None:
-        """At once, not behind the writes before it: so does ZooKeeperServer.processPacket."""
-        try:
-            result = _identify(self.access, self._guard, conn, Reader(data, start, end), self._now_ms)
-        except MarshallingError:
-            self._drop(conn)
-            return
-        conn.is_barred = _is_barred(conn.auth, self.config.required_schemes)
-        if result.must_close:
-            self._drop(conn)
-            return
-        self._emit(conn, _pack_reply(16, xid, 0, result.err))
-        conn.sent += 1
-        self.stats.on_auth(is_ok=result.err == OK)
-        if result.err != OK:
-            conn.say_goodbye("authentication failed")
 
     def _propose(
         self, conn: Conn | None, session_id: int, xid: int, op: int, data: bytes, start: int, end: int
     ) -> None:
         """Prepares a write and sends it on its way; a refused one is an error txn, so order stays uniform."""
+        if not self._leads:
+            assert conn is not None, "who does not lead wants nothing for itself"
+            if op == codes.OP_CREATE_SESSION or is_readable(op, data, start, end):
+                self._forward(conn, session_id, xid, op, data[start:end])
+            else:
+                self._answer_in_turn(conn, data, start - HEADER_BYTES, end)
+            return
         auth = NOBODY if conn is None else conn.auth
         request = Request(conn, session_id, xid, op, data, start, end, auth)
-        zxid = self.solo.next_zxid()
+        zxid = self.broadcast.next_zxid()
         self.preparer.prepare(request, zxid, self._wall_ms)
         if not request.payload:
             assert conn is not None, "the server's own requests are readable"
             self._answer_in_turn(conn, data, start - HEADER_BYTES, end)
             return
         request.created_ms = self._now_ms
-        self.solo.propose(zxid, request.payload)
+        self.broadcast.propose(zxid, request.payload)
         self.proposals.append(request)
         if conn is not None:
-            conn.on_proposed(zxid)
+            conn.on_proposed()
+
+    def _forward(self, conn: Conn, session_id: int, xid: int, op: int, body: bytes) -> None:
+        """Sends a write to the leader; `errands` knows whose it is when it is delivered."""
+        request = Request(conn, session_id, xid, op, b"", 0, 0, conn.auth)
+        request.created_ms = self._now_ms
+        request.zxid = self.broadcast.proposed_zxid
+        self.errands.send(request)
+        conn.on_proposed()
+        self.broadcast.request(session_id, xid, op, body, conn.auth)
 
     # Delivery.
 
-    def _deliver(self, request: Request) -> None:
+    def _deliver(self, change: Change, request: Request | None) -> None:
         """Applies a committed txn, tells the watchers, answers its client, and lets that client's next reads go."""
-        change = request.change
         self.tree.commit(change)
         if not self.watches.is_empty():
             self._notify(change)
-        conn = request.conn
-        assert conn is None or isinstance(conn, Conn), "requests come from connections"
-        if request.op == codes.OP_CREATE_SESSION:
+        if change.op == codes.OP_CREATE_SESSION:
             self.sessions.commit_create(change.session_id, change.timeout_ms)
-        elif request.op == codes.OP_CLOSE_SESSION:
-            self._end_session(request.session_id, conn)
-        if conn is not None:
-            self._reply(conn, request)
+        elif change.op == codes.OP_CLOSE_SESSION:
+            self._end_session(change.session_id, None if request is None else request.conn)
+        if request is not None:
+            conn = request.conn
+            if isinstance(conn, Conn):
+                self._reply(conn, request)
         self._txns_to_snapshot -= 1
         if self._txns_to_snapshot <= 0:
             self.snapshot_is_due = True
@@ -623,27 +635,24 @@ class Replica:
                 assert isinstance(watcher, Conn), "only connections watch"
                 watcher.sent += 1
                 self.stats.on_event(len(frame))
-                self._emit(watcher, frame)
+                self.outlet.emit(watcher, frame)
 
-    def _end_session(self, session_id: int, conn: Conn | None) -> None:
-        """The session is over; if the server ended it, its connection goes without a word (S1)."""
+    def _end_session(self, session_id: int, conn: object | None) -> None:
+        """The session is over; `conn` asked for it, if it is a connection of this server."""
         self.sessions.commit_close(session_id)
-        home = self.homes.pop(session_id, None)
-        if home is not None and home is not conn:
-            home.is_done = True
-            self.closes.append(home)
+        self.errands.forget(session_id)
+        self.outlet.close_home(session_id, conn)
 
     def _reply(self, conn: Conn, request: Request) -> None:
         change = request.change
         conn.outstanding -= 1
         op = request.op
         if op == codes.OP_CREATE_SESSION:
-            session_id = request.session_id
-            self._emit(conn, _connect_reply(conn, change.timeout_ms, session_id, session_password(session_id)))
+            self.outlet.emit(conn, welcome(conn, request.session_id, change.timeout_ms))
         elif change.err == SESSION_MOVED:
-            self._drop(conn)
+            self.outlet.drop(conn)
         else:
-            self._emit(conn, write_reply(op, request.xid, change))
+            self.outlet.emit(conn, write_reply(op, request.xid, change))
             if op == codes.OP_CLOSE_SESSION:
                 conn.flush_then_close = True
         last = self._answered
@@ -662,41 +671,15 @@ class Replica:
 def _plain_data(tree: Tree, op: int, request: Waiting) -> bytes:
     """What a plain getData of an open znode is answered with; nothing if it is something else."""
     data, start, end = request.data, request.start, request.end
-    if op == codes.OP_GET_DATA and data[end - 1] == 0:
-        # The path is all there is between its length and the watch flag.
+    if op == codes.OP_GET_DATA and data[end - 1] == 0 and end - start >= 13:
+        # The path is all there is between its length and the watch flag. Compiled, a slice that ends before it begins
+        # is no empty one but a SystemError.
         node = tree.nodes.get(data[start + HEADER_BYTES + 4 : end - 1])
         if node is not None and node.acl.is_open and _unpack_length(data, start + HEADER_BYTES)[0] == end - start - 13:
             return node.body
     return b""
 
 
-def _is_barred(ids: list[Id], required_schemes: tuple[str, ...]) -> bool:
-    """Whether somebody with these ids must authenticate before anything else."""
-    return bool(required_schemes) and all(who.scheme not in required_schemes for who in ids)
-
-
 def _half_or_more(limit: int, entropy: Entropy) -> int:
     half = max(1, limit // 2)
     return half + entropy.randrange(half)
-
-
-def _identify(access: Access, guard: Guard, conn: Conn, r: Reader, now_ms: int) -> AuthResult:
-    """What an AuthPacket brings its connection. Raises MarshallingError."""
-    r.int32()
-    host = conn.address[0]
-    result = access.authenticate(r.string(), r.buffer(), host)
-    if result.names_super and guard.refuses_super(host, len(result.ids) > 1, now_ms):
-        return AuthResult(AUTH_FAILED, [])
-    # Who one is may have to be looked up in long ACLs, anew each time: others come first.
-    conn.is_full = True
-    for identity in result.ids:
-        if not conn.add_identity(identity):
-            return AuthResult(AUTH_FAILED, [])
-    return result
-
-
-def _connect_reply(conn: Conn, timeout_ms: int, session_id: int, password: bytes) -> bytes:
-    """The ConnectResponse; a client from before 3.4 does not expect the last byte."""
-    tail = b"\x00" if conn.speaks_read_only else b""
-    size = len(password)
-    return _pack_connected(20 + size + len(tail), 0, timeout_ms, session_id, size) + password + tail

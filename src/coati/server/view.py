@@ -18,10 +18,12 @@ from typing import Final
 from coati import __version__
 from coati.seams import Clock, Disk
 from coati.server.config import ServerConfig
+from coati.server.driver import Driver
 from coati.server.fourletter import FULL_VERSION, TRACE_MASK_DEFAULT, ConnInfo
 from coati.server.listeners import ClientListener, ClientProtocol, java_address
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
+from coati.server.standing import Standing
 from coati.server.stats import ServerStats
 from coati.wire import codes
 
@@ -68,9 +70,9 @@ MAX_DEPTH: Final = 4
 class LiveView:
     """coati.server.fourletter.ServerView of one server. `listener` and `client_port` are set once it listens."""
 
-    def __init__(self, config: ServerConfig, replica: Replica, disk: Disk, clock: Clock) -> None:
+    def __init__(self, config: ServerConfig, driver: Driver, disk: Disk, clock: Clock) -> None:
         self._config = config
-        self._replica = replica
+        self._driver = driver
         self._disk = disk
         self._clock = clock
         self._started_ms = clock.monotonic_ms()
@@ -81,22 +83,36 @@ class LiveView:
 
     @property
     def stats(self) -> ServerStats:
-        return self._replica.stats
+        return self._driver.stats
+
+    @property
+    def _replica(self) -> Replica:
+        """Words that ask for it are not answered while nobody is served."""
+        replica = self._driver.replica
+        assert replica is not None, "somebody is served"
+        return replica
 
     def set_trace_mask(self, mask: int) -> None:
         self.trace_mask = mask
 
     def is_serving(self) -> bool:
-        return self.is_running
+        return self.is_running and self._driver.serves_clients
 
     def is_read_only(self) -> bool:
         return False
 
     def mode(self) -> str:
-        return "standalone"
+        return self._driver.mode()
+
+    def standing(self) -> Standing | None:
+        return self._driver.standing()
+
+    def membership(self) -> bytes | None:
+        view = self._config.ensemble
+        return None if view is None else view.to_text()
 
     def outstanding(self) -> int:
-        return len(self._replica.proposals)
+        return self._replica.in_flight()
 
     def last_zxid(self) -> int:
         return self._replica.tree.last_zxid
@@ -125,7 +141,7 @@ class LiveView:
     def configuration(self) -> list[tuple[str, str]]:
         config = self._config
         snapshots, logs = self.directory_bytes()
-        return [
+        shown = [
             ("clientPort", str(self.client_port)),
             ("secureClientPort", "-1"),
             ("dataDir", _version_dir(config.data_dir)),
@@ -137,8 +153,19 @@ class LiveView:
             ("minSessionTimeout", str(config.min_session_timeout_ms)),
             ("maxSessionTimeout", str(config.max_session_timeout_ms)),
             ("clientPortListenBacklog", str(config.listen_backlog)),
-            ("serverId", "0"),
+            ("serverId", str(max(config.my_id, 0))),
         ]
+        if config.ensemble is not None:
+            mine = config.ensemble.servers[config.my_id]
+            shown += [
+                ("initLimit", str(config.init_limit)),
+                ("syncLimit", str(config.sync_limit)),
+                ("electionAlg", str(config.election_alg)),
+                ("electionPort", str(mine.election_port)),
+                ("quorumPort", str(mine.quorum_port)),
+                ("peerType", "1" if mine.is_observer else "0"),
+            ]
+        return shown
 
     def environment(self) -> list[tuple[str, str]]:
         """Java's keys, so that what reads them finds them; there is no JVM behind those that name one."""
@@ -207,6 +234,9 @@ class LiveView:
 
     def _wall(self, monotonic_ms: int) -> int:
         return self._clock.wall_ms() + monotonic_ms - self._clock.monotonic_ms()
+
+    def session_timeouts(self) -> list[tuple[int, int]]:
+        return sorted(self._replica.sessions.timeouts.items())
 
     def session_deadlines(self) -> list[tuple[int, int]]:
         tick_ms = self._config.tick_time_ms

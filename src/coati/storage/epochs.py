@@ -44,9 +44,11 @@ def load_epochs(disk: Disk, directory: str, last_zxid: int) -> Epochs:
     accepted = epoch if accepted_file is None else accepted_file
     is_behind = epoch > current
     if is_behind:
-        # A crash between the snapshot of a new epoch and currentEpoch. The history came with NEWLEADER of an epoch
-        # that was accepted, so adopting it is safe (ZOOKEEPER-1653, 2354); Java adopts it only from the file aside.
-        if accepted_file != epoch and _read_aside(disk, directory) != epoch:
+        # A crash between the history of a new epoch and currentEpoch, which comes last (ZOOKEEPER-1653, 2354). The
+        # history is that of a leader that was accepted, at this epoch or, if this server missed it, at a later one,
+        # and reaches into this epoch: so it has all that the epoch began with, as a follower of it would, and may vote
+        # like one. Java adopts it only from the file aside.
+        if (accepted_file is None or accepted_file < epoch) and _read_aside(disk, directory) != epoch:
             raise StorageCorrupt(
                 f"{directory}/{CURRENT}",
                 0,

@@ -323,8 +323,17 @@ def _check_header(data: bytes, magic: int, what: str) -> None:
 
 def encode_snapshot_head(sessions: Mapping[int, int], acls: Mapping[int, Sequence[ACL]]) -> bytes:
     """Header, sessions (id -> timeout in ms) and the ACL table (id -> entries)."""
+    return encode_snapshot_header() + encode_tables(sessions, acls)
+
+
+def encode_snapshot_header() -> bytes:
+    """The first 16 bytes of a snapshot."""
+    return _FILE_HEADER.pack(SNAPSHOT_MAGIC, FILE_VERSION, SNAPSHOT_DBID)
+
+
+def encode_tables(sessions: Mapping[int, int], acls: Mapping[int, Sequence[ACL]]) -> bytes:
+    """Sessions and ACLs: what a snapshot on its way to a learner begins with."""
     w = Writer()
-    w.raw(_FILE_HEADER.pack(SNAPSHOT_MAGIC, FILE_VERSION, SNAPSHOT_DBID))
     w.int32(len(sessions))
     for session_id, timeout_ms in sessions.items():
         w.raw(_SESSION.pack(session_id, timeout_ms))
@@ -413,6 +422,33 @@ def decode_znodes(data: bytes, pos: int, out: list[BoxedZnode], max_field_bytes:
         _check_lengths(data, pos, max_field_bytes)
         return pos
     raise Damage(pos, f"a znode has a field of length {size}")
+
+
+def znode_bytes(data: bytes, pos: int) -> int:
+    """How many bytes the znode at `pos` has at least, as far as its lengths are here and say."""
+    size = 4
+    for _ in range(2):
+        if pos + size > len(data):
+            return size
+        length: int = _unpack_int(data, pos + size - 4)[0]
+        size += max(length, 0) + 4
+    return size - 4 + _ZNODE_TAIL_BYTES
+
+
+def acl_entry_bytes(data: bytes, pos: int, max_field_bytes: int) -> int:
+    """How many bytes the entry of an ACL at `pos` has at least, as far as its lengths are here and say.
+
+    Raises Damage on a length that cannot be.
+    """
+    size = 8
+    for _ in range(2):
+        if pos + size > len(data):
+            return size
+        length: int = _unpack_int(data, pos + size - 4)[0]
+        if length < -1 or length > max_field_bytes:
+            raise Damage(pos, f"Unreasonable length = {length}")
+        size += max(length, 0) + 4
+    return size - 4
 
 
 def _check_lengths(data: bytes, pos: int, max_field_bytes: int) -> None:

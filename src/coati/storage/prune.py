@@ -110,27 +110,45 @@ def content_zxid(reader: SnapshotReader) -> int | None:
 def truncate(disk: Disk, places: Places, zxid: int, max_payload_bytes: int) -> bool:
     """Removes every txn above `zxid`, and every snapshot that may hold one. Blocking.
 
-    False if no snapshot would be left: then nothing was changed. Raises StorageCorrupt, OSError.
+    False if no snapshot would be left, or none from which the logs lead on without a hole: then nothing was changed.
+    Raises StorageCorrupt, OSError.
     """
-    newer: list[str] = []
+    newer: list[SnapshotName] = []
     base: SnapshotName | None = None
     for name in list_snapshots(disk, places.snapshots):
         if name.zxid <= zxid and _is_within(disk, places, name, zxid, max_payload_bytes):
             base = name
             break
-        newer.append(name.name)
+        newer.append(name)
     if base is None:
         return False
-    # What could bring the txns back goes first, newest first, and each for good before the next.
-    for file_name in newer:
-        disk.remove(f"{places.snapshots}/{file_name}")
-        disk.sync_dir(places.snapshots)
     zxids = list_logs(disk, places.logs)
-    cut = LogReader(disk, places.logs, zxids, base.zxid, max_payload_bytes).find_cut(zxid)
+    marks = [name.zxid for name in newer]
+    if newer and LogReader(disk, places.logs, zxids, base.zxid, max_payload_bytes, marks).has_hole():
+        # One of them came from a leader; without it nobody would see, after a crash, that txns are missing.
+        return False
+    # What could bring the txns back goes first, newest first, and each for good before the next.
+    remove_snapshots(disk, places, newer)
+    cut_logs(disk, places, LogReader(disk, places.logs, zxids, base.zxid, max_payload_bytes).find_cut(zxid))
+    return True
+
+
+def remove_snapshots(disk: Disk, places: Places, names: list[SnapshotName]) -> None:
+    """Removes snapshots in this order, each for good before the next. Raises OSError."""
+    for name in names:
+        disk.remove(f"{places.snapshots}/{name.name}")
+        disk.sync_dir(places.snapshots)
+
+
+def cut_logs(disk: Disk, places: Places, cut: tuple[int, int] | None) -> None:
+    """Removes all that stands in the logs from a place on that `LogReader.find_cut` found, the newest file first.
+
+    Durable when it returns. Raises OSError.
+    """
     if cut is None:
-        return True
+        return
     cut_zxid, position = cut
-    for log_zxid in reversed(zxids):
+    for log_zxid in reversed(list_logs(disk, places.logs)):
         if log_zxid > cut_zxid or (log_zxid == cut_zxid and position == format.HEADER_BYTES):
             disk.remove(f"{places.logs}/{format.log_name(log_zxid)}")
             disk.sync_dir(places.logs)
@@ -141,7 +159,6 @@ def truncate(disk: Disk, places: Places, zxid: int, max_payload_bytes: int) -> b
             file.sync()
         finally:
             file.close()
-    return True
 
 
 def _is_within(disk: Disk, places: Places, name: SnapshotName, zxid: int, max_field_bytes: int) -> bool:

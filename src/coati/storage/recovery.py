@@ -116,6 +116,12 @@ def _is_misnamed(name: str) -> bool:
     return bool(digits) and all(c in "0123456789abcdefABCDEF" for c in digits)
 
 
+def newest_snapshot_bytes(disk: Disk, directory: str) -> int:
+    """The size of the newest snapshot's file, 0 if there is none. Raises OSError."""
+    names = list_snapshots(disk, directory)
+    return disk.size(f"{directory}/{names[-1].name}") if names else 0
+
+
 class Recovered(Generic[T]):
     """What recovery found. Take `tree`, then exhaust `txns()`: after that `last_zxid` and the epochs are known, and the
     store can be appended to.
@@ -207,7 +213,9 @@ class Recovered(Generic[T]):
 
     def _replay(self) -> Iterator[TxnRecord]:
         zxids = list_logs(self._disk, self._places.logs)
-        reader = LogReader(self._disk, self._places.logs, zxids, max(self.last_zxid, 0), self._max_payload_bytes)
+        lost = [name.zxid for name in self._rejected]
+        after = max(self.last_zxid, 0)
+        reader = LogReader(self._disk, self._places.logs, zxids, after, self._max_payload_bytes, lost)
         for batch in reader.batches():
             for zxid, payload in batch:
                 try:

@@ -427,9 +427,13 @@ class SnapshotFile:
         self._file.forget(self.written_bytes)
         self._file.close()
         self._file = None
-        self._disk.rename(self._path + TMP_SUFFIX, self._path)
-        self._disk.sync_dir(self._directory)
+        self.publish(self._path + TMP_SUFFIX, self._path)
         self.is_finished = True
+
+    def publish(self, aside: str, path: str) -> None:
+        """Gives the file, which is durable, its name."""
+        self._disk.rename(aside, path)
+        self._disk.sync_dir(self._directory)
 
     def _seal(self) -> None:
         self.write([format.encode_seal(self._checksum)])

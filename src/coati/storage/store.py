@@ -16,12 +16,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
-from coati.errors import StorageFailed
+from coati.errors import StorageCorrupt, StorageFailed
 from coati.seams import Disk, Lock
 from coati.storage import epochs, format
 from coati.storage.format import ZnodeTuple, ZxidDigest
+from coati.storage.install import InstallFile
 from coati.storage.prune import Purge, truncate
-from coati.storage.recovery import INITIALIZE, Places, Recovered, check_places, list_logs, unusable
+from coati.storage.recovery import (
+    INITIALIZE,
+    Places,
+    Recovered,
+    check_places,
+    list_logs,
+    list_snapshots,
+    unusable,
+)
 from coati.storage.snapshot import SnapshotFile, SnapshotReader, SnapshotWriter, check_compression
 from coati.storage.txnlog import Entry, LogAppender, LogEnd, LogReader, Segment
 from coati.wire.records import ACL
@@ -102,23 +111,17 @@ class Store:
         self._covered: tuple[int, list[Done]] = (-1, [])
         self._writer: SnapshotWriter | None = None
         self._is_purging = False
+        self._is_installing = False
+        self._idle_waiters: list[Callable[[], None]] = []
+        # From here on the logs are known to have no hole.
+        self._proven_zxid = -1
         # Snapshots that were read or written to the end by this process: purging need not read them again.
         self._valid: dict[str, None] = {}
-
-    @property
-    def sync_count(self) -> int:
-        """Syncs of the log since recovery."""
-        return self._log.sync_count
 
     @property
     def sync_ms(self) -> float:
         """How long the last one took, for fsync.warningthresholdms."""
         return self._log.sync_ms
-
-    @property
-    def max_sync_ms(self) -> float:
-        """How long the slowest one took."""
-        return self._log.max_sync_ms
 
     # Recovery
 
@@ -191,6 +194,7 @@ class Store:
         self.accepted_epoch = recovered.accepted_epoch
         self.current_epoch = recovered.current_epoch
         self.log_bytes_since_snapshot = 0
+        self._proven_zxid = max(recovered.snapshot_zxid, 0)
         self._is_open = True
 
     def _new_appender(self) -> LogAppender:
@@ -329,6 +333,7 @@ class Store:
             done(None)
         if self._waiting and not self.syncing and self.failed is None and self._is_open:
             self._start()
+        self._tell_idle()
 
     def _fail(self, error: BaseException, dones: list[Done]) -> None:
         """After a failed write or sync nobody knows what is on the disk; nothing is tried again."""
@@ -363,9 +368,10 @@ class Store:
                 self._valid[file.name] = None
             elif error is not None and self.failed is None:
                 logger.warning("the snapshot %s could not be written: %s", file.name, error)
+            self._tell_idle()
 
         head = format.encode_snapshot_head(sessions, acls)
-        self._writer = SnapshotWriter(self._disk, file, head, lambda digest: self._trailers(zxid, digest), on_end)
+        self._writer = SnapshotWriter(self._disk, file, head, partial(self._trailers, zxid), on_end)
         return self._writer
 
     def _trailers(self, zxid: int, digest: int | None) -> tuple[ZxidDigest | None, int | None]:
@@ -402,6 +408,65 @@ class Store:
             raise StorageFailed(f"{self._places.snapshots}/{file.name}: {error}") from error
         self._valid[file.name] = None
 
+    def begin_install(self, zxid: int) -> SnapshotWriter:
+        """SNAP: starts to replace the whole history by a leader's snapshot at `zxid`, at which the caller's tree is.
+
+        `add` takes the body of its file (StreamReader.body) in pieces, `finish` comes when the signature has been seen;
+        when its `done` is told None, the history is the snapshot alone, durable, and `last_zxid` is `zxid`. Until
+        `finish`, and after `abort`, the old history is as it was. Nothing may be appended meanwhile, and the store
+        must be idle. A failure fails the store, as in `sync`.
+        """
+        assert self.is_idle
+        self._is_installing = True
+        # The newest log may be cut: a new one begins behind it, or behind the snapshot.
+        self._log.close()
+        self._log = self._new_appender()
+        self._must_roll = True
+        limit = self.config.max_payload_bytes
+        file = InstallFile(self._disk, self._places, zxid, self.config.compression, limit)
+
+        def on_end(error: BaseException | None) -> None:
+            self._writer = None
+            self._is_installing = False
+            if error is not None:
+                self._fail(error, [])
+            elif file.is_finished:
+                self._on_installed(zxid, file.name)
+            self._tell_idle()
+
+        trailers = partial(self._trailers, zxid)
+        self._writer = SnapshotWriter(self._disk, file, format.encode_snapshot_header(), trailers, on_end)
+        return self._writer
+
+    def _on_installed(self, zxid: int, name: str) -> None:
+        assert self.last_zxid == self.synced_zxid, "nothing is appended while a snapshot is installed"
+        self._valid = {name: None}
+        self.log_bytes_since_snapshot = 0
+        self.last_zxid = self.synced_zxid = self._proven_zxid = zxid
+
+    @property
+    def is_idle(self) -> bool:
+        """Open, and nothing is under way or waits: what `truncate` and `begin_install` ask for."""
+        return (
+            self._is_open
+            and not self.syncing
+            and not self._is_purging
+            and self._writer is None
+            and self.last_zxid == self.synced_zxid
+        )
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Calls it once, as soon as the store `is_idle`; now, if it is. Never, if the store fails or is closed first.
+
+        What is appended must be synced, and a snapshot finished or aborted, by who began it.
+        """
+        self._idle_waiters.append(callback)
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        while self._idle_waiters and self.is_idle and self.failed is None:
+            self._idle_waiters.pop(0)()
+
     # Purging
 
     def purge(self, done: PurgeDone) -> None:
@@ -410,7 +475,7 @@ class Store:
         Off the loop, in small steps. `done` gets the names removed and the error that stopped it, if one did; that is
         a warning. Nothing is done while another purge is under way.
         """
-        if self._is_purging or not self._is_open:
+        if self._is_purging or self._is_installing or not self._is_open:
             done([], None)
             return
         self._is_purging = True
@@ -427,26 +492,39 @@ class Store:
         if error is not None and self.failed is None:
             logger.warning("purging stopped: %s", error)
         done(purge.removed, error)
+        self._tell_idle()
 
     # History
 
     def read_log(self, after_zxid: int) -> Iterator[Entry]:
         """(zxid, payload) of all durable txns above `after_zxid`, in order. Blocking, in pieces.
 
-        Raises StorageCorrupt, also when the logs do not reach back that far: then only a snapshot helps.
+        Raises StorageCorrupt, also when the logs do not reach back that far or have a hole, which the snapshot of a
+        leader leaves: then only a snapshot helps. A hole is found before the first one is given.
         """
         until = self.synced_zxid
         if after_zxid >= until:
             return
+        if after_zxid < self._proven_zxid:
+            self._prove(after_zxid)
+        for batch in self._read(after_zxid, until):
+            yield from batch
+
+    def _prove(self, after_zxid: int) -> None:
+        """Reads the logs up to where they are known to be whole. Raises StorageCorrupt."""
+        snapshots = list_snapshots(self._disk, self._places.snapshots)
+        if not snapshots or snapshots[-1].zxid > after_zxid:
+            # The snapshot that shows a hole may have been purged.
+            raise StorageCorrupt(self._places.logs, 0, f"no snapshot is as old as {after_zxid:#x}")
+        marks = [name.zxid for name in snapshots]
+        for _ in self._read(after_zxid, self._proven_zxid, marks):
+            pass
+        self._proven_zxid = after_zxid
+
+    def _read(self, after_zxid: int, until: int, marks: Sequence[int] = ()) -> Iterator[list[Entry]]:
         zxids = [zxid for zxid in list_logs(self._disk, self._places.logs) if zxid <= until]
-        reader = LogReader(self._disk, self._places.logs, zxids, after_zxid, self.config.max_payload_bytes)
-        for batch in reader.batches():
-            # Behind the last durable entry another one may be half written at this moment: no look at it.
-            for entry in batch:
-                if entry[0] <= until:
-                    yield entry
-            if batch[-1][0] >= until:
-                return
+        reader = LogReader(self._disk, self._places.logs, zxids, after_zxid, self.config.max_payload_bytes, marks)
+        return reader.batches_until(until)
 
     def truncate(self, zxid: int) -> bool:
         """TRUNC: removes every txn above `zxid`, and the snapshots that may hold one. Blocking; then `recover` again.
@@ -454,11 +532,7 @@ class Store:
         False if no snapshot is left at or below it: nothing was changed, and the caller needs a snapshot from the
         leader. Raises StorageCorrupt, StorageFailed.
         """
-        assert self._is_open
-        assert self._writer is None
-        assert not self.syncing
-        assert not self._is_purging
-        assert self.last_zxid == self.synced_zxid
+        assert self.is_idle
         self._is_open = False
         self._log.close()
         try:
@@ -467,6 +541,14 @@ class Store:
             # ZOOKEEPER-3701: going on with a log that was not cut splits the brain.
             self.failed = StorageFailed(f"truncate: {error}")
             raise self.failed from error
+
+    def cut(self, zxid: int) -> bool:
+        """The same of what no tree has yet, and the store goes on."""
+        if self.truncate(zxid):
+            self._log = self._new_appender()
+            self._must_roll = self._is_open = True
+            self.last_zxid = self.synced_zxid = zxid
+        return self._is_open
 
     # The end
 

@@ -25,6 +25,10 @@ FORGET_BYTES: Final = 1 << 20
 MIN_READ_LIMIT_BYTES: Final = 16 << 20
 
 
+class Hole(StorageCorrupt):
+    """Txns are missing between two that are there: the logs are no history across that."""
+
+
 class LogEnd:
     """Where reading one file ended: the position behind its last sound entry, and whether a torn one stands there."""
 
@@ -47,23 +51,33 @@ class LogEnd:
 class LogReader:
     """Reads the entries above `after_zxid` from the logs of a directory, oldest first.
 
-    `zxids` are those of the names, ascending. After `batches()` is exhausted, `ends` holds how each file that was
-    needed ended.
+    `zxids` are those of the names, ascending. `snapshots` are zxids of snapshots above `after_zxid`: one that is
+    newer than the end of a log and older than the next came from a leader, and what it stands for is in no log, which
+    the zxids do not show when another epoch begins behind it (ZOOKEEPER-2846). After `batches()` is exhausted, `ends`
+    holds how each file that was needed ended.
     """
 
     def __init__(
-        self, disk: Disk, directory: str, zxids: Sequence[int], after_zxid: int, max_payload_bytes: int
+        self,
+        disk: Disk,
+        directory: str,
+        zxids: Sequence[int],
+        after_zxid: int,
+        max_payload_bytes: int,
+        snapshots: Sequence[int] = (),
     ) -> None:
         self._disk = disk
         self._directory = directory
         self._zxids = needed_logs(zxids, after_zxid)
         self._after_zxid = after_zxid
         self._max_payload_bytes = max(max_payload_bytes, MIN_READ_LIMIT_BYTES)
+        self._snapshots = snapshots
         self._previous = -1
         self.ends: list[LogEnd] = []
 
     def batches(self) -> Iterator[list[Entry]]:
-        """(zxid, payload) of each entry, some at a time. Raises StorageCorrupt, and OSError of the disk."""
+        """(zxid, payload) of each entry, some at a time. Raises StorageCorrupt (a Hole if entries are missing), and
+        OSError of the disk."""
         for index, zxid in enumerate(self._zxids):
             end = LogEnd(f"{self._directory}/{format.log_name(zxid)}")
             self.ends.append(end)
@@ -75,12 +89,39 @@ class LogReader:
                 elif batch[-1][0] > self._after_zxid:
                     yield [entry for entry in batch if entry[0] > self._after_zxid]
 
+    def batches_until(self, until: int) -> Iterator[list[Entry]]:
+        """The same up to the entry `until`, which is durable: a Hole if it is not there. Nobody looks behind it, where
+        another one may be half written at this moment. A file that is purged meanwhile makes a hole, too."""
+        last = self._after_zxid
+        try:
+            for batch in self.batches():
+                last = batch[-1][0]
+                yield batch if last <= until else [entry for entry in batch if entry[0] <= until]
+                if last >= until:
+                    return
+        except FileNotFoundError as error:
+            raise Hole(str(error.filename), 0, "the log was purged while it was read") from error
+        raise Hole(self._directory, 0, f"the logs end at {last:#x}, and {until:#x} is durable: a gap")
+
+    def has_hole(self) -> bool:
+        """Whether entries are missing between those that are there. What is damaged is not judged here."""
+        try:
+            for _ in self.batches():
+                pass
+        except Hole:
+            return True
+        except StorageCorrupt:
+            return False
+        return False
+
     def find_cut(self, zxid: int) -> tuple[int, int] | None:
         """Where the first entry above `zxid` starts: the zxid of its file's name, and the position; None without one.
 
         Entries behind that are not looked at. Raises as `batches`.
         """
         for index, name_zxid in enumerate(self._zxids):
+            if name_zxid > zxid:
+                return name_zxid, format.HEADER_BYTES
             end = LogEnd(f"{self._directory}/{format.log_name(name_zxid)}")
             for batch in self._entries(end, is_last=index == len(self._zxids) - 1):
                 self._check_zxids(end, batch, name_zxid)
@@ -148,21 +189,34 @@ class LogReader:
 
     def _check_zxids(self, end: LogEnd, batch: list[Entry], name_zxid: int) -> None:
         if end.is_empty and batch[0][0] != name_zxid:
-            self._refuse(end, batch, 0, f"its first zxid is {batch[0][0]:#x}, unlike its name")
+            reason = f"its first zxid is {batch[0][0]:#x}, unlike its name"
+            raise StorageCorrupt(end.path, end.position, reason, self._advice(end))
         previous = self._previous
         after = self._after_zxid
         for index, (zxid, _) in enumerate(batch):
             if zxid != previous + 1 or previous < after:
                 if previous >= zxid:
-                    self._refuse(end, batch, index, f"zxid {zxid:#x} comes after {previous:#x}")
-                if zxid > after and not follows(max(previous, after), zxid):
-                    self._refuse(end, batch, index, f"zxid {zxid:#x} comes after {max(previous, after):#x}: a gap")
+                    raise self._refusal(StorageCorrupt, end, batch, index, f"after {previous:#x}")
+                if zxid > after:
+                    self._check_gap(end, batch, index, max(previous, after))
             previous = zxid
         self._previous = previous
 
-    def _refuse(self, end: LogEnd, batch: list[Entry], index: int, reason: str) -> None:
+    def _check_gap(self, end: LogEnd, batch: list[Entry], index: int, previous: int) -> None:
+        zxid = batch[index][0]
+        if not follows(previous, zxid):
+            raise self._refusal(Hole, end, batch, index, f"after {previous:#x}: a gap")
+        if end.is_empty and index == 0:
+            for snapshot in self._snapshots:
+                if previous < snapshot < zxid:
+                    reason = f"after {previous:#x}, but there is a snapshot at {snapshot:#x}: a gap"
+                    raise self._refusal(Hole, end, batch, index, reason)
+
+    def _refusal(
+        self, error: type[StorageCorrupt], end: LogEnd, batch: list[Entry], index: int, where: str
+    ) -> StorageCorrupt:
         offset = end.position + sum(len(payload) + format.ENTRY_FRAME_BYTES for _, payload in batch[:index])
-        raise StorageCorrupt(end.path, offset, reason, self._advice(end))
+        return error(end.path, offset, f"zxid {batch[index][0]:#x} comes {where}", self._advice(end))
 
 
 def needed_logs(zxids: Sequence[int], after_zxid: int) -> list[int]:
@@ -227,7 +281,6 @@ class LogAppender:
         self._is_new = False  # the directory entry is not durable yet
         self.sync_count = 0
         self.sync_ms = 0.0  # of the last sync
-        self.max_sync_ms = 0.0
         self.written_bytes = 0
 
     def resume(self, end: LogEnd) -> None:
@@ -306,7 +359,6 @@ class LogAppender:
             return
         self.sync_ms = self._file.sync()
         self.sync_count += 1
-        self.max_sync_ms = max(self.max_sync_ms, self.sync_ms)
         if self._position - self._forgotten >= FORGET_BYTES:
             self._forgotten = self._position
             self._file.forget(self._position)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from coati.core.acl import Access, AccessConfig
 from coati.core.answer import Answers
@@ -139,17 +139,19 @@ class SimServer:
             preparer=parts.preparer(tree, sessions, access, config.prepare),
             answers=parts.answers(tree, watches, access),
             access=access,
-            solo=parts.solo(tree.last_zxid),
+            broadcast=parts.solo(tree.last_zxid),
             stats=ServerStats(),
             entropy=self.dice,
             config=config.replica,
         )
-        self.driver = parts.driver(self.replica, self.store, clock, post=self._post, on_fatal=self.fatal.append)
+        self.driver = parts.driver(
+            self.replica, self.store, clock, stats=self.replica.stats, post=self.post, on_fatal=self.fatal.append
+        )
         self.is_up = True
         self._tick()
         return self
 
-    def _post(self, call: Callable[[], None]) -> None:
+    def post(self, call: Callable[[], None]) -> None:
         life = self._life
         # What a dead process had left to do is not done by the next one.
         self.clock.post(lambda: call() if life == self._life else None)
@@ -203,13 +205,24 @@ class SimServer:
         return client
 
 
+class LinkHost(Protocol):
+    """A simulated process that clients connect to."""
+
+    clock: SimClock
+    driver: Driver
+    links: list[SimLink]
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Soon, in this process only."""
+
+
 class SimLink:
     """One connection, both ends: the server's is `coati.server.pipeline.ClientLink`.
 
     `received` is all the server has sent. While it is paused the client's bytes wait outside, as in a socket's buffer.
     """
 
-    def __init__(self, server: SimServer, address: tuple[str, int]) -> None:
+    def __init__(self, server: LinkHost, address: tuple[str, int]) -> None:
         self.server = server
         self.received = bytearray()
         self.sends = 0
@@ -272,7 +285,7 @@ class SimLink:
         server = self.server
         if self in server.links:
             server.links.remove(self)
-            server._post(lambda: server.driver.closed(self.conn))
+            server.post(lambda: server.driver.closed(self.conn))
 
 
 @dataclass(slots=True)

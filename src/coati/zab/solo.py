@@ -7,23 +7,22 @@ Invariant: delivered_zxid <= proposed_zxid; proposals are delivered in zxid orde
 
 from __future__ import annotations
 
+from coati.zab.broadcast import Broadcast
 
-class Solo:
+
+class Solo(Broadcast):
     """Gives zxids, and delivers what its own log holds durably. Source: ZooKeeperServer.getNextZxid."""
 
-    __slots__ = ("delivered_zxid", "log", "proposed_zxid")
+    __slots__ = ("log",)
 
     def __init__(self, last_zxid: int) -> None:
-        self.proposed_zxid = last_zxid
-        self.delivered_zxid = last_zxid
+        super().__init__(leads=True, last_zxid=last_zxid)
         self.log: list[bytes] = []
 
     def next_zxid(self) -> int:
-        """The zxid that the next proposal must carry."""
         return self.proposed_zxid + 1
 
     def propose(self, zxid: int, payload: bytes) -> None:
-        """Puts the proposal at the end of the log-to-be."""
         assert zxid == self.proposed_zxid + 1, "proposals are numbered without gaps"
         self.proposed_zxid = zxid
         self.log.append(payload)

@@ -1,20 +1,26 @@
 import java.io.BufferedReader;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
+import java.io.DataInputStream;
 import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.io.StringReader;
 import java.lang.reflect.Field;
 import java.lang.reflect.Modifier;
 import java.lang.reflect.ParameterizedType;
+import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.Random;
+import java.util.Set;
 import java.util.TreeMap;
 import org.apache.jute.BinaryInputArchive;
 import org.apache.jute.BinaryOutputArchive;
@@ -25,6 +31,9 @@ import org.apache.zookeeper.KeeperException;
 import org.apache.zookeeper.Watcher;
 import org.apache.zookeeper.ZooDefs;
 import org.apache.zookeeper.common.PathUtils;
+import org.apache.zookeeper.server.quorum.QuorumCnxManager;
+import org.apache.zookeeper.server.quorum.QuorumPeerConfig;
+import org.apache.zookeeper.server.quorum.flexible.QuorumVerifier;
 
 /**
  * What Java's ZooKeeper says about bytes, for the tests of coati.wire. The first argument is the question:
@@ -34,6 +43,13 @@ import org.apache.zookeeper.common.PathUtils;
  * <p>paths: for each line of stdin, a path in hex: "1" or "0" for validatePath, plain and then sequential.
  * <p>echo: for each line "CLASS HEX" of stdin: what the class writes after reading the bytes, in hex and behind "=", or the
  * name of the exception.
+ *
+ * <p>views: for each line of stdin, the text of a configuration in hex: its toString in hex behind "=", a blank, and for
+ * every set of its voters "1" or "0": is it a quorum (the lowest bit of the set's number is the lowest sid); or the name
+ * of the exception.
+ *
+ * <p>hellos: for each line of stdin, the first bytes of an election connection in hex, which begin with a version: the sid
+ * and its addresses, "sid host:port|host:port", or the name of the exception.
  */
 public final class WirePeer {
     private static final HexFormat HEX = HexFormat.of();
@@ -55,6 +71,12 @@ public final class WirePeer {
             break;
         case "echo":
             echo(out);
+            break;
+        case "views":
+            views(out);
+            break;
+        case "hellos":
+            hellos(out);
             break;
         default:
             throw new IllegalArgumentException(args[0]);
@@ -79,6 +101,49 @@ public final class WirePeer {
             }
         }
         out.println("}");
+    }
+
+    private static void views(PrintStream out) throws Exception {
+        QuorumPeerConfig.setStandaloneEnabled(false);
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            Properties props = new Properties();
+            props.load(new StringReader(new String(HEX.parseHex(line), StandardCharsets.UTF_8)));
+            try {
+                QuorumVerifier view = QuorumPeerConfig.parseDynamicConfig(props, 3, false, false, null);
+                List<Long> voters = new ArrayList<>(new TreeMap<>(view.getVotingMembers()).keySet());
+                StringBuilder verdicts = new StringBuilder();
+                for (int number = 0; number < 1 << voters.size(); number++) {
+                    Set<Long> set = new HashSet<>();
+                    for (int i = 0; i < voters.size(); i++) {
+                        if ((number >> i & 1) == 1) {
+                            set.add(voters.get(i));
+                        }
+                    }
+                    verdicts.append(view.containsQuorum(set) ? '1' : '0');
+                }
+                out.println("=" + HEX.formatHex(view.toString().getBytes(StandardCharsets.UTF_8)) + " " + verdicts);
+            } catch (Exception e) {
+                out.println(e.getClass().getSimpleName());
+            }
+        }
+    }
+
+    private static void hellos(PrintStream out) throws Exception {
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            try {
+                DataInputStream data = new DataInputStream(new ByteArrayInputStream(HEX.parseHex(line)));
+                QuorumCnxManager.InitialMessage hello = QuorumCnxManager.InitialMessage.parse(data.readLong(), data);
+                List<String> addresses = new ArrayList<>();
+                for (InetSocketAddress address : hello.electionAddr) {
+                    addresses.add(address.getHostString() + ":" + address.getPort());
+                }
+                out.println(hello.sid + " " + String.join("|", addresses));
+            } catch (Exception e) {
+                out.println(e.getClass().getSimpleName());
+            }
+        }
     }
 
     private static List<Field> fields(Class<?> type) {
