@@ -10,6 +10,7 @@ import pytest
 
 from coati import errors
 from coati.core.acl import AccessConfig
+from coati.core.prepare import Request, is_readable
 from coati.core.replay import apply
 from coati.core.tree import pristine
 from coati.wire import codes
@@ -750,3 +751,13 @@ def test_end_of_a_session_with_very_many_ephemerals_can_be_read_back() -> None:
         apply(follower, record.header, record.txn, record.digest)
     assert set(follower.nodes) == {b"/", *SYSTEM}
     assert follower.digest_mismatches == 0
+
+
+@pytest.mark.parametrize("op", [codes.OP_CREATE, codes.OP_DELETE, codes.OP_SET_DATA, codes.OP_SET_ACL])
+def test_a_record_too_short_for_its_path_is_readable_to_nobody(op: int) -> None:
+    # What a server answers itself and what it sends on must be the same as what the leader can prepare.
+    for body in [*map(bytes, range(8)), b"\xff\xff\xff\xff", b"\xff\xff\xff\xff\0\0\0\0"]:
+        core = Core()
+        request = Request(None, 0, 1, op, body, 0, len(body), [])
+        core.preparer.prepare(request, 1, 0)
+        assert is_readable(op, body, 0, len(body)) == bool(request.payload), body
