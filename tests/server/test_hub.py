@@ -458,3 +458,31 @@ def test_every_four_letter_word_has_an_answer_while_nobody_serves() -> None:
     assert {b"stat", b"srvr", b"mntr", b"cons", b"dump", b"wchs"} <= refused
     assert answers[b"ruok"] == b"imok"
     assert answers[b"envi"].startswith(b"Environment:")
+
+
+def test_nobody_is_told_that_a_session_is_over_before_it_is() -> None:
+    """S1: the closeSession of a session that expires may be lost with its leader, and then the session goes on."""
+    cluster = SimCluster().start()
+    cluster.run_until(cluster.all_serve)
+    leader, follower = cluster.leader(), cluster.followers()[0]
+    assert leader is not None
+    client = follower.client()
+    cluster.run(200)
+    for other in cluster.followers():
+        cluster.net.cut(other.sid, leader.sid)
+    assert leader.driver.replica is not None
+    leader.driver.replica.close_session(client.session_id)
+    leader.driver.post_turn()
+    cluster.run(20)
+    early = SimClient(SimLink(leader, ("127.0.0.1", 40001)))
+    early.resume_from(client)
+    cluster.run(20)
+    assert early.connected is None
+    cluster.net.heal_all()
+    cluster.run(200)
+    late = SimClient(SimLink(leader, ("127.0.0.1", 40002)))
+    late.resume_from(client)
+    cluster.run(200)
+    for back in (early, late):
+        assert back.connected is not None
+        assert back.connected.session_id == 0

@@ -15,7 +15,7 @@ from coati.testing.sim import Sim
 
 # Fewer steps than the long run takes, so that there are many seeds.
 STEPS = 20
-SEEDS = 150
+SEEDS = 200
 BATCH = 25
 _HASHES = """
 import logging, sys

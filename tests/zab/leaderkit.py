@@ -42,7 +42,7 @@ TICK_MS = 100
 LIMITS = Limits(tick_ms=TICK_MS, init_ticks=10, sync_ticks=5)
 INIT_MS = TICK_MS * LIMITS.init_ticks
 SYNC_MS = TICK_MS * LIMITS.sync_ticks
-MAX_BYTES = 1 << 20
+MAX_BYTES = 16 << 20
 NO_LIMIT = 0
 
 
@@ -74,6 +74,7 @@ class Bench:
         log: Sequence[int] = (z("1:1"), z("1:2"), z("1:3")),
         *,
         leader: type[Leader] | None = None,
+        sid: int = SID,
         view: View | None = None,
         in_memory: int = 500,
         synced: int | None = None,
@@ -103,7 +104,7 @@ class Bench:
         self.history = history
         # By its name in this module, so that test_leader_mutants can plant mistakes.
         self.leader = (leader or Leader)(
-            sid=SID, view=self.view, history=history, last_zxid=last_zxid, synced_zxid=self.durable,
+            sid=sid, view=self.view, history=history, last_zxid=last_zxid, synced_zxid=self.durable,
             accepted_epoch=accepted, current_epoch=current, limits=LIMITS, outbox=self.outbox, now_ms=self.now_ms,
             read_log=self.read_log, diff_limit_bytes=lambda: disk_limit, linearizable_sync=linearizable,
             forces_snapshot=forces_snapshot,
@@ -268,15 +269,16 @@ class Bench:
                 self.write_epochs()
         return self
 
-    def propose(self) -> int:
+    def propose(self, size: int = 0) -> int:
+        """The next one, with that many bytes at least."""
         zxid = self.leader.next_zxid()
-        self.leader.propose(zxid, payload(zxid))
+        self.leader.propose(zxid, payload(zxid).ljust(size))
         self.turn()
         return zxid
 
-    def commit(self, *links: int) -> int:
+    def commit(self, *links: int, size: int = 0) -> int:
         """A proposal that goes all the way."""
-        zxid = self.propose()
+        zxid = self.propose(size)
         self.sync()
         for link in links:
             self.ack(link, zxid)

@@ -425,14 +425,13 @@ def test_an_observer_gets_a_snapshot_as_well() -> None:
     assert bench.said(four) == ["UPTODATE -1", "INFORM 2:2"]
 
 
-def test_a_stuck_reader_of_a_snapshot_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_reader_of_a_snapshot_stops_nobody() -> None:
     """ZOOKEEPER-2201, 3574: what waits for it has an end."""
     bench, three = busy()
     two = snapshotting(bench)
     bench.leader.on_snapshot_begun(two, z("1:3"))
-    monkeypatch.setattr(attendance, "HELD_LIMIT_BYTES", 200)
     while not bench.is_closed(two):
-        bench.commit(three)
+        bench.commit(three, size=attendance.HELD_LIMIT_BYTES // 6)
     refused(bench, two, "too much was written")
     assert bench.leader.delivered_zxid < z("2:9")
     bench.commit(three)
@@ -549,13 +548,7 @@ def test_nobody_writes_before_it_is_established() -> None:
     with pytest.raises(AssertionError):
         bench.leader.sync("a")
     with pytest.raises(AssertionError):
-        Bench(view=view_of(1, observers=1), leader=_Observer)
-
-
-class _Observer(Leader):
-    def __init__(self, **options: object) -> None:
-        options["sid"] = 2
-        super().__init__(**options)  # type: ignore[arg-type]  # what the bench gives
+        Bench(view=view_of(1, observers=1), sid=2)
 
 
 # What learners ask.

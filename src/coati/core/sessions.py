@@ -172,6 +172,11 @@ class SessionTable:
         session.owner = owner
         return True
 
+    def is_closing(self, session_id: int) -> bool:
+        """Whether its closeSession is prepared, and not delivered yet."""
+        session = self.sessions.get(session_id)
+        return session is not None and session.is_closing
+
     def set_closing(self, session_id: int) -> None:
         """Its closeSession has been prepared."""
         session = self.sessions.get(session_id)

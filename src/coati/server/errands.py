@@ -71,6 +71,10 @@ class Errands:
         else:
             asked.append(conn)
 
+    def is_asked_for(self, session_id: int) -> bool:
+        """Whether somebody waits to hear of the session."""
+        return session_id in self._asked
+
     def answered(self, session_id: int) -> Conn | None:
         """Who asked first; None: nobody did."""
         asked = self._asked.get(session_id)

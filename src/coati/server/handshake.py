@@ -97,9 +97,7 @@ class Handshake:
             self._resume(conn, session_id, now_ms)
         else:
             # Only the leader knows which sessions live, also those that begin here a moment later.
-            conn.session = Session(session_id, conn.timeout_ms, now_ms + conn.timeout_ms)
-            conn.on_proposed()
-            self._errands.ask(session_id, conn)
+            self._wait(conn, session_id, now_ms)
             self._broadcast.revalidate(session_id, conn.timeout_ms)
         return end
 
@@ -117,6 +115,17 @@ class Handshake:
         self._refuse(conn)
         return None
 
+    def on_ended(self, session_id: int) -> None:
+        """The session is over, also for those who came back to it meanwhile."""
+        while self._errands.is_asked_for(session_id):
+            self.on_revalidated(session_id, False)
+
+    def _wait(self, conn: Conn, session_id: int, now_ms: int) -> None:
+        """Whether the session lives is told later."""
+        conn.session = Session(session_id, conn.timeout_ms, now_ms + conn.timeout_ms)
+        conn.on_proposed()
+        self._errands.ask(session_id, conn)
+
     def _open(self, conn: Conn, now_ms: int) -> None:
         session_id = self._sessions.take_id()
         if self._broadcast.leads:
@@ -126,8 +135,11 @@ class Handshake:
 
     def _resume(self, conn: Conn, session_id: int, now_ms: int) -> None:
         session = self._sessions.sessions.get(session_id)
-        if session is None or session.is_closing:
+        if session is None:
             self._refuse(conn)
+        elif session.is_closing:
+            # Its end may yet be lost with this leader, and then it goes on: nobody is told before it is so (S1).
+            self._wait(conn, session_id, now_ms)
         else:
             self._sessions.set_timeout(session, conn.timeout_ms, now_ms)
             self._welcome_back(conn, session)

@@ -70,6 +70,9 @@ class Network(Protocol):
 
     def send_vote(self, sid: int, n: Notification) -> None: ...
 
+    def has_delivered(self) -> bool:
+        """Whether a vote for at least one server has left."""
+
     def reconnect(self) -> None:
         """No vote has got through to anybody: connect to all once more."""
 
@@ -168,6 +171,8 @@ class Hub:
         self._truncate_to = NOTHING
         self._senders: dict[int, SnapshotSender] = {}
         self._receiver: Receiver | None = None
+        # Revalidations of sessions that are ending.
+        self._undecided: list[tuple[int, int, int]] = []
         self.peer = Peer(
             config,
             self.outbox,
@@ -198,10 +203,6 @@ class Hub:
         """A notification came on the election port."""
         self.peer.on_vote(sender, n, self._clock.monotonic_ms())
         self._host.post_turn()
-
-    def on_sent_vote(self) -> None:
-        """A vote has left for another server."""
-        self.peer.election.on_delivered()
 
     def on_link(self, link: int) -> None:
         """A link of the quorum port stands, dialled or accepted."""
@@ -348,6 +349,7 @@ class Hub:
         assert replica is not None, "somebody was served"
         self.timeouts = replica.sessions.timeouts
         replica.retire()
+        self._undecided = []
         self.replica = None
         self._host.set_replica(None)
 
@@ -367,7 +369,8 @@ class Hub:
         if not is_busy:
             return False
         requests, outbox.requests = outbox.requests, []
-        revalidations, outbox.revalidations = outbox.revalidations, []
+        revalidations, outbox.revalidations = [*self._undecided, *outbox.revalidations], []
+        self._undecided = []
         touched, outbox.touched = outbox.touched, []
         synced, outbox.synced = outbox.synced, []
         revalidated, outbox.revalidated = outbox.revalidated, []
@@ -381,8 +384,12 @@ class Hub:
             for _, sessions in touched:
                 for session_id, timeout_ms in sessions:
                     replica.touch(session_id, timeout_ms)
-            for link, session_id, timeout_ms in revalidations:
-                self._revalidate(replica, link, session_id, timeout_ms)
+            for asked in revalidations:
+                # The end of a session may yet be lost with this leader: nobody is told before it is so (S1).
+                if replica.sessions.is_closing(asked[1]):
+                    self._undecided.append(asked)
+                else:
+                    self._revalidate(replica, *asked)
             for token in synced:
                 replica.on_sync_done(token)
             for session_id, is_alive in revalidated:
@@ -596,6 +603,8 @@ class Hub:
         self._call_at(due_ms, self._on_alarm)
 
     def _on_alarm(self) -> None:
+        if self.net.has_delivered():
+            self.peer.election.on_delivered()
         self.peer.on_tick(self._clock.monotonic_ms())
         self._host.post_turn()
 

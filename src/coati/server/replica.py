@@ -641,6 +641,7 @@ class Replica:
         """The session is over; `conn` asked for it, if it is a connection of this server."""
         self.sessions.commit_close(session_id)
         self.errands.forget(session_id)
+        self._handshake.on_ended(session_id)
         self.outlet.close_home(session_id, conn)
 
     def _reply(self, conn: Conn, request: Request) -> None:
