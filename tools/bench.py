@@ -77,6 +77,8 @@ def _measure(bench: Bench, rows: list[Row], results: dict[str, Any], out: Path |
             save_json(results, out / "results.json")
             (out / "RESULTS.md").write_text(render_markdown(ROWS, results, TRIO_ROWS))
             render_plot(ROWS, results, out / "results.svg")
+            if any(trio.key in results["rows"] for trio in TRIO_ROWS):
+                render_plot(TRIO_ROWS, results, out / "trio.svg")
     return failed
 
 

@@ -436,23 +436,24 @@ def _each(values: Mapping[str, list[float]], unit: str) -> str:
     return ", ".join(f"{name} {rounded(statistics.median(found))} {unit}" for name, found in values.items())
 
 
-def _bars(pure: float, compiled: float) -> dict[str, float]:
+def bars(pure: float, compiled: float) -> dict[str, float]:
+    """What the builds are held against."""
     return {PURE: pure, COMPILED: compiled}
 
 
 ROWS: Final[tuple[Row, ...]] = (
-    Row("get-8x32", "pipelined get, 8 connections x 32 in flight, 100 bytes", "ops/s", ">=", _bars(4, 6),
+    Row("get-8x32", "pipelined get, 8 connections x 32 in flight, 100 bytes", "ops/s", ">=", bars(4, 6),
         throughput("get", 8, 32)),
-    Row("get-64x16", "pipelined get, 64 x 16", "ops/s", ">=", _bars(3, 4.5), throughput("get", 64, 16)),
-    Row("set-64x16", "pipelined set, 64 x 16, fdatasync on", "ops/s", ">=", _bars(1.5, 2), throughput("set", 64, 16)),
-    Row("create-8x32", "pipelined create, 8 x 32", "ops/s", ">=", _bars(1.5, 2), throughput("create", 8, 32)),
-    Row("mix10-64x16", "mix with 10% writes, 64 x 16", "ops/s", ">=", _bars(2, 3), throughput("mix:10", 64, 16)),
-    Row("lone-get", "lone get, p50", "us", "<=", _bars(0.6, 0.6), lone("get")),
-    Row("lone-set", "lone set, p50", "us", "<=", _bars(0.9, 0.9), lone("set")),
-    Row("start", "process start to first answer, empty directory", "s", "max", _bars(0.4, 0.4), start_empty),
-    Row("memory-empty", "memory, empty", "MB", "max", _bars(60, 60), memory_empty),
-    Row("memory-1m", "memory, 1,000,000 znodes x 100 bytes", "MB", "max", _bars(1000, 1000), memory_filled),
-    Row("cold-start", "cold start with 1,000,000 znodes", "s", "max", _bars(8, 4), cold_start),
-    Row("snapshot", "p99 of gets while 1,000,000 znodes are being snapshotted", "ms", "max", _bars(25, 25),
+    Row("get-64x16", "pipelined get, 64 x 16", "ops/s", ">=", bars(3, 4.5), throughput("get", 64, 16)),
+    Row("set-64x16", "pipelined set, 64 x 16, fdatasync on", "ops/s", ">=", bars(1.5, 2), throughput("set", 64, 16)),
+    Row("create-8x32", "pipelined create, 8 x 32", "ops/s", ">=", bars(1.5, 2), throughput("create", 8, 32)),
+    Row("mix10-64x16", "mix with 10% writes, 64 x 16", "ops/s", ">=", bars(2, 3), throughput("mix:10", 64, 16)),
+    Row("lone-get", "lone get, p50", "us", "<=", bars(0.6, 0.6), lone("get")),
+    Row("lone-set", "lone set, p50", "us", "<=", bars(0.9, 0.9), lone("set")),
+    Row("start", "process start to first answer, empty directory", "s", "max", bars(0.4, 0.4), start_empty),
+    Row("memory-empty", "memory, empty", "MB", "max", bars(60, 60), memory_empty),
+    Row("memory-1m", "memory, 1,000,000 znodes x 100 bytes", "MB", "max", bars(1000, 1000), memory_filled),
+    Row("cold-start", "cold start with 1,000,000 znodes", "s", "max", bars(8, 4), cold_start),
+    Row("snapshot", "p99 of gets while 1,000,000 znodes are being snapshotted", "ms", "max", bars(25, 25),
         snapshot_p99),
 )  # fmt: skip

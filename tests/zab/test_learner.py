@@ -717,10 +717,21 @@ def test_the_own_disk_is_not_the_leaders_silence() -> None:
     late_ms = bench.now_ms + 10 * INIT_MS
     bench.learner.on_tick(late_ms)
     bench.truncate()
-    assert bench.learner.next_deadline_ms() == late_ms + INIT_MS
     bench.learner.on_tick(late_ms + INIT_MS)
     assert bench.learner.next_deadline_ms() == late_ms + 2 * INIT_MS
     bench.learner.on_tick(late_ms + 2 * INIT_MS)
+    over(bench, "silent")
+
+
+def test_a_leader_that_stops_right_behind_the_join_is_not_waited_for_twice() -> None:
+    """The patience that the own disk's work gives back began where the old one would have ended: two syncLimits."""
+    bench = serving()
+    asked_ms = bench.learner.next_deadline_ms()
+    assert asked_ms is not None
+    assert asked_ms <= bench.now_ms
+    bench.learner.on_tick(bench.now_ms + 1)
+    assert bench.learner.next_deadline_ms() == bench.now_ms + 1 + SYNC_MS
+    bench.learner.on_tick(bench.now_ms + 1 + SYNC_MS)
     over(bench, "silent")
 
 

@@ -197,6 +197,9 @@ class Learner(Broadcast):
         """When `on_tick` wants to be called at the latest."""
         if self.is_over:
             return None
+        if self._forgives:
+            # At once: patience begins anew where the disk was done, not where the old one would have ended.
+            return self._heard_ms
         deadline_ms = self._heard_ms + self._patience_ms()
         return deadline_ms if self._dial_at_ms == NOTHING else min(deadline_ms, self._dial_at_ms)
 
