@@ -89,10 +89,12 @@ class CoatiServer:
         for name, value in props.items():
             self._command += ["-D", f"{name}={value}"]
         self._log = data_dir.parent / f"{data_dir.name}.log"
+        # An installed Python keeps its bytecode, whatever the shell of this run says.
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         # Outside the checkout: `-m` puts the current directory first on the path.
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data_dir.parent
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data_dir.parent, env=env
             )
 
     @property

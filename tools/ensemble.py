@@ -1,7 +1,8 @@
 """Ensembles of real server processes, coati's or Java's, and the wires between them, which can be cut.
 
 Each server finds the others behind TCP proxies of its own, if `Wires` are given: then what one says to another can be
-held back in one direction or both, without any rights of root. Must not import coati, nor judge what servers do.
+held back in one direction or both, without any rights of root. With `Namespaces` each has a network card of its own
+instead, and frames are lost. Must not import coati, nor judge what servers do.
 Invariant: who was started is dead when the `with` block ends.
 """
 
@@ -23,6 +24,7 @@ from typing import Final, Self, TypeVar
 
 from tests.interop.peers import HOST, CoatiServer
 from tools.javapeer import JavaServer, four_letter
+from tools.namespaces import Namespaces
 
 T = TypeVar("T")
 
@@ -78,7 +80,7 @@ class Ensemble:
         observers: int = 0,
         cfg: Mapping[str, str] | None = None,
         props: Mapping[str, str] | None = None,
-        wires: Wires | None = None,
+        wires: Network | None = None,
         log_level: str = "info",
     ) -> None:
         sids = range(1, voters + observers + 1)
@@ -88,16 +90,19 @@ class Ensemble:
         self.ports: dict[int, tuple[int, int, int]] = {sid: (next(free), next(free), next(free)) for sid in sids}
         self.members: dict[int, Member | JavaServer] = {}
         self.log_level = log_level
+        self._namespaces = wires if isinstance(wires, Namespaces) else None
+        # Where each serves.
+        self.hosts = {sid: HOST if self._namespaces is None else self._namespaces.add(sid) for sid in sids}
         for sid in sids:
             lines = {**CFG, **(cfg or {})}
             if sid not in self.voters:
                 lines["peerType"] = "observer"
             for other in sids:
                 _, quorum, election = self.ports[other]
-                if wires is not None and other != sid:
+                if isinstance(wires, Wires) and other != sid:
                     quorum, election = wires.lay(sid, other, quorum), wires.lay(sid, other, election)
                 role = "" if other in self.voters else ":observer"
-                lines[f"server.{other}"] = f"{HOST}:{quorum}:{election}{role}"
+                lines[f"server.{other}"] = f"{self.hosts[other]}:{quorum}:{election}{role}"
             self.members[sid] = self._member(kind, scratch / str(sid), sid, lines, props or {})
 
     def _member(
@@ -105,7 +110,10 @@ class Ensemble:
     ) -> Member | JavaServer:
         port = self.ports[sid][0]
         if kind == "coati":
-            return Member(sid, data_dir, port, props=props, cfg=cfg, log_level=self.log_level)
+            member = Member(sid, data_dir, port, props=props, cfg=cfg, log_level=self.log_level)
+            member.host = self.hosts[sid]
+            return member
+        assert self._namespaces is None, "Java's are started on the loopback only"
         return JavaServer(kind, data_dir, port, props, cfg, sid=sid, jvm_args=("-Xmx256m",))
 
     def __enter__(self) -> Self:
@@ -126,10 +134,11 @@ class Ensemble:
     def launch(self, sid: int) -> None:
         """Starts one, and does not wait."""
         member = self.members[sid]
-        if isinstance(member, JavaServer):
-            member.start(wait=False)
-        else:
-            member.launch()
+        with contextlib.nullcontext() if self._namespaces is None else self._namespaces.inside(sid):
+            if isinstance(member, JavaServer):
+                member.start(wait=False)
+            else:
+                member.launch()
 
     def close(self) -> None:
         """Kills all."""
@@ -141,7 +150,13 @@ class Ensemble:
 
     def mode(self, sid: int) -> str | None:
         """What it says it is; None while it does not serve."""
-        return mode_of(self.ports[sid][0])
+        mode = said(self.hosts[sid], self.ports[sid][0]).get("Mode")
+        return mode if mode in SERVING else None
+
+    def zxid(self, sid: int) -> int | None:
+        """Up to where it has delivered; None while it does not serve."""
+        zxid = said(self.hosts[sid], self.ports[sid][0]).get("Zxid")
+        return None if zxid is None else int(zxid, 16)
 
     @property
     def leader(self) -> int:
@@ -178,16 +193,13 @@ class Ensemble:
             never.wait(POLL_S)
 
 
-def mode_of(port: int) -> str | None:
-    """What a server says it is; None if it does not serve, or says nothing."""
+def said(host: str, port: int) -> dict[str, str]:
+    """What `srvr` answers, by the name of the line; nothing if there is no answer."""
     try:
-        answer = four_letter(HOST, port, "srvr")
+        answer = four_letter(host, port, "srvr")
     except OSError:
-        return None
-    for line in answer.splitlines():
-        if line.startswith("Mode: ") and line[6:] in SERVING:
-            return line[6:]
-    return None
+        return {}
+    return {name: value for name, _, value in (line.partition(": ") for line in answer.splitlines())}
 
 
 def free_ports(count: int) -> list[int]:
@@ -314,3 +326,6 @@ class Wires:
                 writer.write(data)
                 await writer.drain()
         await self._passable(way)
+
+
+Network = Wires | Namespaces

@@ -40,6 +40,8 @@ _ENTRY_HEAD: Final = struct.Struct(">qi")
 _END_OF_ENTRY: Final = b"B"
 _TXN_HEADER: Final = struct.Struct(">qiqqi")
 _INT: Final = struct.Struct(">i")
+# How many parts; of the first its op, its length, and the error code if it is one.
+_MULTI_HEAD: Final = struct.Struct(">iiii")
 _NEVER_SHOWN: Final = (b"/zookeeper", b"/zookeeper/quota", b"/zookeeper/config")
 # So many lines say what is wrong; more would only hide the first.
 MAX_FAULTS: Final = 20
@@ -49,7 +51,10 @@ Key: TypeAlias = tuple[int, int]
 
 
 class Logged(NamedTuple):
-    """One txn of a log; `end` is the position behind it in `file`, `number` the timeout or the error code."""
+    """One txn of a log; `end` is the position behind it in `file`.
+
+    `number` is the timeout, or the error code; of a multi, that of its first part.
+    """
 
     session_id: int
     xid: int
@@ -121,7 +126,12 @@ def read_log(directory: Path, after_zxid: int) -> Iterator[Logged]:
 
 def _logged(txn: bytes, file: str, end: int) -> Logged:
     session_id, xid, zxid, time_ms, op = _TXN_HEADER.unpack_from(txn)
-    number = _INT.unpack_from(txn, _TXN_HEADER.size)[0] if op in (raw.CREATE_SESSION, raw.ERROR) else 0
+    number = 0
+    if op in (raw.CREATE_SESSION, raw.ERROR):
+        number = _INT.unpack_from(txn, _TXN_HEADER.size)[0]
+    elif op == raw.MULTI:
+        _, first_op, _, err = _MULTI_HEAD.unpack_from(txn, _TXN_HEADER.size)
+        number = err if first_op == raw.ERROR else 0
     return Logged(session_id, xid, zxid, time_ms, op, number, file, end)
 
 
@@ -350,7 +360,7 @@ class History:
         return self._sent.get(entry.session_id)
 
     def _note_sequence(self, zxid: int, write: Write, outcome: Outcome) -> None:
-        if write.kind == "multi":
+        if write.kind == "multi" and not outcome.err:
             for part, result in zip(write.parts, outcome.parts, strict=True):
                 self._note_sequence(zxid, part, result)
         elif write.sequential and outcome.stat is not None:

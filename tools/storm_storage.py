@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import errno
+import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, TypeAlias
@@ -31,11 +32,13 @@ from coati.wire.txns import encode_txn
 from coati.wire.zxid import make_zxid
 
 Entry: TypeAlias = tuple[int, bytes]
+# A znode of a snapshot, field by field: path, data, id of the ACL, then those of StatPersisted.
+Row: TypeAlias = tuple[bytes, bytes | None, int, int, int, int, int, int, int, int, int, int]
 Check: TypeAlias = Callable[[SimDisk, "History", Random, str], str]
 
 DATA_DIR: Final = "/data"
 LEDGER: Final = Path(__file__).resolve().parent.parent / "docs" / "ledger.md"
-ROOT: Final[ZnodeTuple] = (b"/", b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+ROOT: Final[Row] = (b"/", b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 SESSIONS: Final = {0x1000020FEE00000: 40000}
 ACLS: Final = {1: [ACL(31, Id("digest", "a:b"))]}
 
@@ -54,13 +57,13 @@ def payload_of(zxid: int, data: bytes) -> bytes:
     return encode_txn(header, CreateTxn(b"/n%x" % zxid, data, [], False, 1), zxid * 7919)
 
 
-def znode_of(entry: Entry) -> ZnodeTuple:
+def znode_of(entry: Entry) -> Row:
     """What a snapshot holds of the txn."""
     zxid, data = entry
     return (b"/n%x" % zxid, data, 1, zxid, zxid, 0, 0, 0, 0, 0, 0, zxid)
 
 
-def encode_znodes(znodes: Sequence[ZnodeTuple]) -> bytes:
+def encode_znodes(znodes: Sequence[Row]) -> bytes:
     """Znodes as a tree serialises itself; a root, b"/", becomes "" (DataTree.serializeNode, DataNode.serialize)."""
     w = Writer()
     for path, data, acl, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid in znodes:
@@ -69,6 +72,14 @@ def encode_znodes(znodes: Sequence[ZnodeTuple]) -> bytes:
         w.int64(acl)
         StatPersisted(czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid).write(w)
     return w.getvalue()
+
+
+def rows_of(znodes: Iterable[ZnodeTuple]) -> list[Row]:
+    """What was read of a snapshot, field by field."""
+    return [
+        (path, data, acl, *struct.unpack(">qqqqiiiqq", zxids + middle + pzxid))
+        for path, data, acl, zxids, middle, pzxid in znodes
+    ]
 
 
 class History:
@@ -109,7 +120,7 @@ class Loaded:
     def _build(self, reader: SnapshotReader) -> list[Entry]:
         entries: list[Entry] = []
         for batch in reader.batches():
-            entries += [(znode[3], znode[1] or b"") for znode in batch if znode[0] != b"/"]
+            entries += [(znode[3], znode[1] or b"") for znode in rows_of(batch) if znode[0] != b"/"]
         return entries
 
 

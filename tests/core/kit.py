@@ -11,6 +11,7 @@ from struct import pack
 from coati.core.acl import Access, AccessConfig
 from coati.core.answer import Answers, notifications, write_reply
 from coati.core.change import Change
+from coati.core.load import ZnodeTuple
 from coati.core.prepare import PrepareConfig, Preparer, Request
 from coati.core.sessions import SessionTable
 from coati.core.tree import Tree, TreeConfig, pristine
@@ -50,6 +51,12 @@ def jacl(entries: list[ACL] | None) -> bytes:
     for entry in entries:
         entry.write(w)
     return jint(len(entries)) + w.getvalue()
+
+
+def packed(path: bytes, data: bytes | None, key: int, *stat: int) -> ZnodeTuple:
+    """A znode as a snapshot's reader gives it; `stat` are the fields of StatPersisted."""
+    raw = pack(">qqqqiiiqq", *stat)
+    return path, data, key, raw[:16], raw[16:-8], raw[-8:]
 
 
 def create_body(path: bytes, data: bytes | None = b"", acl: list[ACL] | None = OPEN, flags: int = 0) -> bytes:

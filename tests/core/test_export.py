@@ -13,12 +13,12 @@ from coati.errors import MarshallingError
 from coati.storage import format
 from coati.wire.jute import Writer
 from coati.wire.records import ACL, StatPersisted
-from tests.core.kit import NOBODY, OPEN, READ_ONLY, Core, image
+from tests.core.kit import NOBODY, OPEN, READ_ONLY, Core, image, packed
 from tests.core.test_replay import fingerprint
 from tests.core.workload import Workload
 
 CONFIG = TreeConfig(extended_types=True)
-ROOT_ROW: ZnodeTuple = (b"", b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+ROOT_ROW = packed(b"", b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def load(rows: list[ZnodeTuple], acls: dict[int, list[ACL]], zxid: int = 0) -> Tree:
@@ -35,7 +35,7 @@ def unpacked(data: bytes) -> list[ZnodeTuple]:
 
 
 def row(path: bytes, data: bytes | None = b"", *, key: int = -1, owner: int = 0, cversion: int = 0) -> ZnodeTuple:
-    return (path, data, key, 3, 4, 5, 6, 7, cversion, 9, owner, 10)
+    return packed(path, data, key, 3, 4, 5, 6, 7, cversion, 9, owner, 10)
 
 
 def test_export_of_a_pristine_tree_loads_as_it_was() -> None:
@@ -88,7 +88,7 @@ def test_znodes_are_written_as_java_does() -> None:
         w.buffer(data)
         w.int64(1 if key == 3 else -1)
         StatPersisted(*stat).write(w)
-    assert Export(load(rows, {3: READ_ONLY}), {}).next_slice(100) == w.getvalue()
+    assert Export(load([packed(*row) for row in rows], {3: READ_ONLY}), {}).next_slice(100) == w.getvalue()
 
 
 def test_two_exports_at_once() -> None:
@@ -217,7 +217,7 @@ def test_equal_acls_under_two_keys_are_one() -> None:
 
 def test_loading_in_parts() -> None:
     loader = Loader(CONFIG, {})
-    loader.add(iter([ROOT_ROW]))
+    loader.add([ROOT_ROW])
     loader.add([row(b"/a")])
     loader.add([])
     loader.add([row(b"/a/b")])

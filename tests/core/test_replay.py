@@ -29,7 +29,7 @@ from coati.wire.txns import (
     decode_txn,
     encode_record,
 )
-from tests.core.kit import NOBODY, OPEN, READ_ONLY, T0, Core, header, image, jint
+from tests.core.kit import NOBODY, OPEN, READ_ONLY, T0, Core, header, image, jint, packed
 from tests.core.workload import Workload
 
 CONFIG = TreeConfig(extended_types=True)
@@ -134,7 +134,7 @@ def fuzzy_snapshot(core: Core, workload: Workload) -> list[tuple[ZnodeTuple, lis
             return
         stat = node.persisted()
         children = [] if node.children is None else sorted(node.children.paths)
-        row = (
+        row = packed(
             path, node.data(), node.acl.key, stat.czxid, stat.mzxid, stat.ctime, stat.mtime,
             stat.version, stat.cversion, stat.aversion, stat.ephemeral_owner, stat.pzxid,
         )  # fmt: skip

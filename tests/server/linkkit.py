@@ -68,7 +68,7 @@ class Doors:
     def on_bind_failed(self, reason: str) -> None:
         self.failures.append(reason)
 
-    def on_link(self, link: int) -> None:
+    def on_link(self, link: int, peer: str) -> None:
         self.standing.append(link)
 
     def on_packets(self, link: int, packets: list[Packet]) -> None:

@@ -12,12 +12,13 @@ import pytest
 from coati.errors import StorageCorrupt, StorageFailed
 from coati.server.config import ServerConfig
 from coati.server.fourletter import NAMES, answer
+from coati.server.hub import MAX_REFUSALS, REFUSAL_QUIET_MS
 from coati.server.view import LiveView
 from coati.testing import cluster as cluster_module
 from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
 from coati.testing.server import SimClient, SimLink, data_of
 from coati.wire import codes
-from coati.wire.quorum import LEADING, LOOKING, PROPOSAL, SNAP, Packet
+from coati.wire.quorum import FOLLOWERINFO, LEADING, LOOKING, PROPOSAL, SNAP, Packet, encode_learner_info
 from coati.wire.records import CreateTxn, TxnHeader
 from coati.wire.txns import encode_txn
 from coati.zab.learner import CHOOSING, INSTALLING, TRUNCATING, Learner
@@ -97,6 +98,12 @@ def no_diffs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "DIFF_LIMIT_BYTES", 0)
 
 
+def takes_snapshot(member: SimMember) -> bool:
+    """Whether the store has let it begin."""
+    receiver = member.hub._receiver
+    return receiver is not None and receiver._stream is not None
+
+
 def behind(**options: object) -> tuple[SimCluster, SimMember]:
     """A follower that was away and comes back behind a leader that remembers little. It has just been started."""
     cluster = start(commit_log_count=2, **options)
@@ -169,7 +176,7 @@ def test_a_link_that_is_lost_under_a_snapshot_costs_nothing_but_time() -> None:
     cluster, away = behind(disk_ms=(5, 5))
     cluster.net.delay_ms = (5, 5)
     cluster.net.split_share = 0.9
-    cluster.run_until(lambda: away.hub._receiver is not None and not away.hub._receiver.is_waiting, step_ms=1)
+    cluster.run_until(lambda: takes_snapshot(away), step_ms=1)
     cluster.run(6)
     before = away.tree
     cut_links(cluster, away)
@@ -192,7 +199,7 @@ def test_a_snapshot_that_is_all_but_installed_outlives_its_link() -> None:
 @pytest.mark.usefixtures("no_diffs")
 def test_a_leader_that_sends_no_snapshot_is_left() -> None:
     cluster, away = behind(disk_ms=(5, 5))
-    cluster.run_until(lambda: away.hub._receiver is not None and not away.hub._receiver.is_waiting, step_ms=1)
+    cluster.run_until(lambda: takes_snapshot(away), step_ms=1)
     away.hub.on_raw(learner_link(away), b"\xff" * 5000)
     cluster.run_until(lambda: away.hub.peer.role is None, step_ms=1)
     assert "snapshot" in away.hub.peer.over_reason
@@ -354,6 +361,24 @@ def test_the_cut_waits_for_the_disk_and_ends_with_its_role(caplog: pytest.LogCap
     assert b"/lost0" not in old.tree.nodes
 
 
+def test_the_cut_comes_as_soon_as_a_purge_leaves_the_disk() -> None:
+    """And not with whatever has the server look again."""
+    cluster = start()
+    old = alone(cluster)
+    cluster.net.heal_all()
+    cluster.run_until(learner_in(old, CHOOSING), step_ms=1)
+    cluster.config.disk_ms = (37, 37)
+    purged: list[list[str]] = []
+    old.store.purge(lambda names, error: purged.append(names))
+    cluster.run_until(learner_in(old, TRUNCATING), step_ms=1)
+    assert not purged
+    cluster.run_until(lambda: old.store.is_idle, step_ms=1)
+    cluster.run(1)
+    assert purged
+    assert not learner_in(old, TRUNCATING)()
+    converge(cluster)
+
+
 def test_a_snapshot_under_way_is_given_up_for_the_cut() -> None:
     cluster = start(disk_ms=(5, 5))
     old = alone(cluster)
@@ -458,6 +483,63 @@ def test_every_four_letter_word_has_an_answer_while_nobody_serves() -> None:
     assert {b"stat", b"srvr", b"mntr", b"cons", b"dump", b"wchs"} <= refused
     assert answers[b"ruok"] == b"imok"
     assert answers[b"envi"].startswith(b"Environment:")
+
+
+# What is said of learners.
+
+
+def refusals(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    said = [record.getMessage() for record in caplog.records if record.levelno == level]
+    return [message for message in said if message.startswith("learner refused")]
+
+
+def knock(cluster: SimCluster, sid: int, config_version: int = 0) -> None:
+    """Somebody comes to the leader's quorum port, and says who it is."""
+    hub = leader_of(cluster).hub
+    hub.on_link(900, "192.0.2.1:4711")
+    hub.on_packets(900, [Packet(FOLLOWERINFO, 0, encode_learner_info(sid, config_version))])
+    cluster.run(2)
+
+
+def test_a_refused_learner_is_said_once_with_its_address_and_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """An operator would else look for the reason on the other server, which only finds its link closed."""
+    caplog.set_level(logging.DEBUG, "coati.server.hub")
+    cluster = start()
+    sid = leader_of(cluster).sid
+    for _ in range(3):
+        knock(cluster, sid)
+    text = f"learner refused link=900 sid=-1 peer=192.0.2.1:4711 reason=a learner with the sid of its leader, {sid}"
+    assert refusals(caplog, logging.WARNING) == [text]
+    assert refusals(caplog, logging.DEBUG) == [text] * 2
+    # Another reason is news, and the same one is again after a while.
+    knock(cluster, 9, 5 << 32)
+    assert refusals(caplog, logging.WARNING)[1:] == [
+        "learner refused link=900 sid=-1 peer=192.0.2.1:4711 reason=server 9 has a later configuration, 0x500000000"
+    ]
+    cluster.run(REFUSAL_QUIET_MS)
+    knock(cluster, sid)
+    knock(cluster, sid)
+    assert refusals(caplog, logging.WARNING)[2:] == [text]
+    assert len(refusals(caplog, logging.DEBUG)) == 3
+
+
+def test_a_follower_that_is_let_go_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = start()
+    leader, follower = leader_of(cluster), cluster.followers()[0]
+    learner = leader.hub.peer.role.attendance.of_sid(follower.sid)  # type: ignore[union-attr]  # it leads
+    leader.hub.on_packets(learner.link, [Packet(PROPOSAL, 5)])
+    cluster.run(2)
+    (said,) = refusals(caplog, logging.WARNING)
+    assert f"sid={follower.sid} peer=- reason=PROPOSAL from server {follower.sid}" in said
+    converge(cluster)
+
+
+def test_strangers_do_not_fill_the_memory_with_what_was_said_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = start()
+    for epoch in range(2, 2 * MAX_REFUSALS):
+        knock(cluster, 9, epoch << 32)
+    assert len(refusals(caplog, logging.WARNING)) == 2 * MAX_REFUSALS - 2
+    assert len(leader_of(cluster).hub._refusals._said) == MAX_REFUSALS
 
 
 def test_nobody_is_told_that_a_session_is_over_before_it_is() -> None:

@@ -7,7 +7,6 @@ import logging
 import pytest
 
 from coati import errors
-from coati.core.load import ZnodeTuple
 from coati.core.tree import TreeConfig
 from coati.errors import StorageCorrupt
 from coati.server.recovery import Loaded, load
@@ -28,14 +27,14 @@ from coati.wire.records import (
     TxnHeader,
 )
 from coati.wire.txns import AnyTxn, encode_txn
-from tests.storage.kit import encode_znodes
+from tests.storage.kit import Row, encode_znodes
 
 LOGS = f"{DATA_DIR}/version-2"
 # DigestCalculator over the tree of an empty server: measured with Java.
 PRISTINE_DIGEST = 1371985504
 OWNER, STRANGER = 0x1000020FEE00000, 0x1000020FEE00001
 ANYONE = [ACL(31, Id("world", "anyone"))]
-ROOT: ZnodeTuple = (b"", b"", -1, 0, 0, 0, 0, 0, -1, 0, 0, 0)
+ROOT: Row = (b"", b"", -1, 0, 0, 0, 0, 0, -1, 0, 0, 0)
 
 
 def settings(**changes: object) -> StoreConfig:
@@ -50,11 +49,11 @@ def recover(disk: SimDisk, **changes: object) -> tuple[Store, Loaded]:
     return store, load(store, TreeConfig())
 
 
-def leaf(path: bytes, data: bytes, *, owner: int = 0, zxid: int = 5) -> ZnodeTuple:
+def leaf(path: bytes, data: bytes, *, owner: int = 0, zxid: int = 5) -> Row:
     return (path, data, -1, zxid, zxid, 0, 0, 0, 0, 0, owner, zxid)
 
 
-def put_snapshot(disk: SimDisk, zxid: int, sessions: dict[int, int], znodes: list[ZnodeTuple]) -> None:
+def put_snapshot(disk: SimDisk, zxid: int, sessions: dict[int, int], znodes: list[Row]) -> None:
     """A directory as another server left it."""
     store = Store(disk, settings(digest_enabled=False))
     for _ in store.recover(lambda reader: None).txns():
@@ -208,7 +207,7 @@ def test_a_txn_that_cannot_be_applied_is_refused() -> None:
     put_snapshot(disk, 5, {}, [ROOT])
     bad = MultiTxn([Txn(codes.OP_CREATE, b"\0\0")])
     put_log(disk, (6, OWNER, codes.OP_MULTI, bad))
-    with pytest.raises(StorageCorrupt, match="0x6"):
+    with pytest.raises(StorageCorrupt, match="the txn 0x6 at or after here"):
         recover(disk)
 
 

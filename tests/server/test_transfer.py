@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from coati.core.load import ZnodeTuple
 from coati.core.replay import apply
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.errors import ProtocolError, StorageFailed
@@ -29,7 +28,7 @@ from coati.wire.txns import encode_txn
 from tests.core.kit import Core
 from tests.core.test_replay import fingerprint
 from tests.core.workload import Workload
-from tests.storage.kit import encode_znodes
+from tests.storage.kit import Row, encode_znodes
 from tools import javapeer
 
 CONFIG = TreeConfig(extended_types=True)
@@ -187,7 +186,7 @@ def test_the_stream_fits_the_reader_of_packets() -> None:
 
 # Row 46 of the bad inputs: a hostile leader. What it sends is dropped, what the disk has stays.
 
-ROOT: ZnodeTuple = (b"/", b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+ROOT: Row = (b"/", b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 NO_TABLES = bytes(8)
 FOREVER = b"".join(encode_znodes([(b"/n%d" % n, b"x" * 900, -1, 1, 1, 0, 0, 0, 0, 0, 0, 1)]) for n in range(1200))
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import struct
+from collections.abc import Callable
 from typing import cast
 
 import pytest
 
+from coati.server.ports import Lookup
 from coati.server.votes import VoteConn
 from coati.wire.quorum import HelloReader, Notification, decode_notification, frame_vote
 from coati.zab.quorum import Server, View
 from tests.server.linkkit import HOST, WAIT_S, Node, Run, Stranger, hello, make_view, nodes, quick, until, vote
+
+Said = Callable[[str], int]
 
 
 class Peer:
@@ -53,6 +58,24 @@ class Peer:
         return found.sid, stranger
 
 
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Said:
+    """How many lines of the election port's log have these words in them."""
+    caplog.set_level(logging.DEBUG, "coati.server.votes")
+    return lambda words: sum(words in record.getMessage() for record in caplog.records)
+
+
+def hanging(asked: list[str]) -> Lookup:
+    """A lookup that never ends, and notes the names."""
+
+    async def lookup(host: str) -> list[str]:
+        asked.append(host)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    return lookup
+
+
 async def read_vote(stranger: Stranger) -> Notification:
     (size,) = struct.unpack(">i", await stranger.read(4))
     return decode_notification(await stranger.read(size))
@@ -88,7 +111,7 @@ def test_both_servers_dial_at_once(run: Run) -> None:
     run(scene())
 
 
-def test_only_the_newest_vote_waits_for_a_server_that_is_down(run: Run) -> None:
+def test_only_the_newest_vote_waits_for_a_server_that_is_down(run: Run, said: Said) -> None:
     """ZOOKEEPER-1514 and its kin: old votes that arrive late unsettle a round."""
 
     async def scene() -> None:
@@ -96,7 +119,7 @@ def test_only_the_newest_vote_waits_for_a_server_that_is_down(run: Run) -> None:
         async with nodes(view, 2) as (node,):
             for round_ in range(5):
                 node.links.send_vote(1, vote(2, round_))
-            await until(lambda: node.links.election.failed_dials > 0)
+            await until(lambda: said("cannot reach") > 0)
             assert not node.links.has_delivered()
             async with Peer(view.servers[1]) as peer:
                 node.links.reconnect()
@@ -108,12 +131,12 @@ def test_only_the_newest_vote_waits_for_a_server_that_is_down(run: Run) -> None:
     run(scene())
 
 
-def test_a_server_that_comes_up_late_is_found_without_another_vote(run: Run) -> None:
+def test_a_server_that_comes_up_late_is_found_without_another_vote(run: Run, said: Said) -> None:
     async def scene() -> None:
         view = make_view(1, 2)
         async with nodes(view, 2) as (node,):
             node.links.send_vote(1, vote(2))
-            await until(lambda: node.links.election.failed_dials > 1)
+            await until(lambda: said("cannot reach") > 1)
             async with Peer(view.servers[1]) as peer:
                 _, stranger = await peer.accept()
                 assert (await read_vote(stranger)).leader == 2
@@ -142,7 +165,7 @@ def test_a_new_connection_begins_with_the_last_vote(run: Run) -> None:
     run(scene())
 
 
-def test_a_lost_connection_is_dialled_again_for_a_vote(run: Run) -> None:
+def test_a_lost_connection_is_dialled_again_for_a_vote(run: Run, said: Said) -> None:
     async def scene() -> None:
         view = make_view(1, 2)
         async with Peer(view.servers[1]) as peer, nodes(view, 2) as (node,):
@@ -151,12 +174,12 @@ def test_a_lost_connection_is_dialled_again_for_a_vote(run: Run) -> None:
                 _, stranger = await peer.accept()
                 assert (await read_vote(stranger)).round == round_
                 stranger.reset()
-                await until(lambda: not node.links.election.is_connected(1))
+                await until(lambda n=round_: said("lost sid=1") == n)
 
     run(scene())
 
 
-def test_a_server_that_does_not_read_gets_the_newest_vote(run: Run) -> None:
+def test_a_server_that_does_not_read_gets_the_newest_vote(run: Run, said: Said) -> None:
     """ZOOKEEPER-2201, 3574: it costs no memory but that of one vote, and nobody else waits."""
 
     async def scene() -> None:
@@ -166,7 +189,7 @@ def test_a_server_that_does_not_read_gets_the_newest_vote(run: Run) -> None:
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             lazy.connect((HOST, view.servers[1].election_port))
             lazy.sendall(hello(2))
-            await until(lambda: node.links.election.is_connected(2))
+            await until(lambda: said("stands sid=2") == 1)
             text = bytes(400_000)
             for round_ in range(100):
                 node.links.send_vote(2, vote(1, round_, text))
@@ -220,7 +243,7 @@ BAD_HELLOS = {
 
 
 @pytest.mark.parametrize("data", BAD_HELLOS.values(), ids=BAD_HELLOS.keys())
-def test_a_bad_message_costs_its_own_connection_only(run: Run, data: bytes) -> None:
+def test_a_bad_message_costs_its_own_connection_only(run: Run, said: Said, data: bytes) -> None:
     """ZOOKEEPER-3769, 4787: such bytes once left a server deaf. No name is looked up for them."""
     asked: list[str] = []
 
@@ -233,7 +256,7 @@ def test_a_bad_message_costs_its_own_connection_only(run: Run, data: bytes) -> N
         async with nodes(view, 1, lookup=lookup) as (node,):
             good = await Stranger.at(view.servers[1].election_port)
             good.send(hello(3))
-            await until(lambda: node.links.election.is_connected(3))
+            await until(lambda: said("stands sid=3") == 1)
             bad = await Stranger.at(view.servers[1].election_port)
             bad.send(data)
             assert await bad.read_to_end() == b""
@@ -279,7 +302,7 @@ def test_a_hello_is_answered_at_the_address_of_the_view(run: Run, address: bytes
     run(scene())
 
 
-def test_a_liar_cannot_cut_the_connection_of_a_smaller_server(run: Run) -> None:
+def test_a_liar_cannot_cut_the_connection_of_a_smaller_server(run: Run, said: Said) -> None:
     """Java closes what stands before it dials; if the server cannot be dialled just now, votes would be lost."""
 
     async def scene() -> None:
@@ -293,7 +316,7 @@ def test_a_liar_cannot_cut_the_connection_of_a_smaller_server(run: Run) -> None:
             liar = await Stranger.at(view.servers[2].election_port)
             liar.send(hello(1))
             assert await liar.read_to_end() == b""
-            await until(lambda: node.links.election.failed_dials == 1)
+            await until(lambda: said("cannot reach") == 1)
             standing.send(frame_vote(vote(1)))
             await until(lambda: node.doors.leaders == [(1, 1)])
             standing.reset()
@@ -329,7 +352,6 @@ def test_strangers_without_a_word_do_not_keep_servers_out(run: Run) -> None:
             await until(lambda: node.doors.leaders == [(2, 2)])
             for one in silent:
                 assert await one.read_to_end() == b""
-            assert node.links.election.stranger_count == 0
             good.reset()
 
     run(scene())
@@ -357,26 +379,30 @@ def test_votes_for_nobody_of_the_view_are_dropped(run: Run) -> None:
             node.links.send_vote(9, vote(1))
             assert not node.links.has_delivered()
             node.links.reconnect()
-            assert not node.links.election.is_dialling(9)
+            # Nothing is kept of them, and so nobody is dialled.
+            assert not node.links.election._peers
 
     run(scene())
 
 
-def test_who_leaves_the_view_loses_its_connection(run: Run) -> None:
+def test_who_leaves_the_view_loses_its_connection(run: Run, said: Said) -> None:
+    asked: list[str] = []
+
     async def scene() -> None:
-        view = make_view(1, 2, 3)
+        view = make_view(1, 2, 3, hosts=["hangs.example", HOST, HOST])
         smaller = View.build([view.servers[1], view.servers[2]], {}, {})
-        async with nodes(view, 2) as (node,):
+        async with nodes(view, 2, limits=quick(connect_ms=600_000), lookup=hanging(asked)) as (node,):
             port = view.servers[2].election_port
             gone = await Stranger.at(port)
             gone.send(hello(3))
-            await until(lambda: node.links.election.is_connected(3))
+            await until(lambda: said("stands sid=3") == 1)
             node.links.send_vote(1, vote(2))
             node.links.set_view(smaller)
             assert await gone.read_to_end() == b""
-            assert node.links.election.is_dialling(1)
+            await until(lambda: asked == ["hangs.example"])
+            tasks = len(asyncio.all_tasks())
             node.links.set_view(View.build([view.servers[2]], {}, {}))
-            assert not node.links.election.is_dialling(1)
+            await until(lambda: len(asyncio.all_tasks()) == tasks - 1)
             again = await Stranger.at(port)
             again.send(hello(3))
             assert await again.read_to_end() == b""
@@ -409,24 +435,19 @@ def test_a_name_is_looked_up_again_for_each_attempt(run: Run) -> None:
     run(scene())
 
 
-def test_a_name_that_hangs_keeps_nobody_else_waiting(run: Run) -> None:
+def test_a_name_that_hangs_keeps_nobody_else_waiting(run: Run, said: Said) -> None:
     """ZOOKEEPER-2164, 3756: servers are dialled side by side, and one lookup of a name is enough."""
     asked: list[str] = []
-
-    async def lookup(host: str) -> list[str]:
-        asked.append(host)
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
 
     async def scene() -> None:
         view = make_view(1, 2, 3, hosts=["hangs.example", HOST, HOST])
         limits = quick(connect_ms=200)
-        async with Peer(view.servers[2]) as peer, nodes(view, 3, limits=limits, lookup=lookup) as (node,):
+        async with Peer(view.servers[2]) as peer, nodes(view, 3, limits=limits, lookup=hanging(asked)) as (node,):
             node.links.send_vote(1, vote(3))
             node.links.send_vote(2, vote(3))
             _, stranger = await peer.accept()
             await read_vote(stranger)
-            await until(lambda: node.links.election.failed_dials > 1)
+            await until(lambda: said("cannot reach") > 1)
             link = node.links.dial(1)
             await until(lambda: node.doors.undialled == [1])
             assert link not in node.doors.standing
@@ -566,14 +587,9 @@ def test_a_vote_that_waits_for_a_lost_connection_goes_into_the_next(run: Run) ->
 def test_a_hello_while_its_sender_is_dialled_dials_no_second_time(run: Run) -> None:
     asked: list[str] = []
 
-    async def lookup(host: str) -> list[str]:
-        asked.append(host)
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
     async def scene() -> None:
         view = make_view(1, 2, hosts=["hangs.example", HOST])
-        async with nodes(view, 2, lookup=lookup):
+        async with nodes(view, 2, lookup=hanging(asked)):
             for _ in range(3):
                 liar = await Stranger.at(view.servers[2].election_port)
                 liar.send(hello(1))

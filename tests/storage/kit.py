@@ -11,15 +11,26 @@ from zlib import adler32
 import pytest
 
 from coati.errors import StorageCorrupt
-from coati.storage.store import Recovered, SnapshotReader, Store, ZnodeTuple
+from coati.storage.store import Recovered, SnapshotReader, Store
 from coati.testing.disk import SimDisk
 from coati.wire.txns import TxnRecord
-from tools.storm_storage import ACLS, ROOT, config, encode_znodes, payload_of, write_first_snapshot, znode_of
+from tools.storm_storage import (
+    ACLS,
+    ROOT,
+    Row,
+    config,
+    encode_znodes,
+    payload_of,
+    rows_of,
+    write_first_snapshot,
+    znode_of,
+)
 
 __all__ = [
     "ACLS",
     "DIRECTORY",
     "ROOT",
+    "Row",
     "build",
     "config",
     "encode_znodes",
@@ -31,6 +42,7 @@ __all__ = [
     "open_store",
     "payload_of",
     "refusal",
+    "rows_of",
     "snapshot_bytes",
     "write",
     "write_first_snapshot",
@@ -53,12 +65,12 @@ def golden() -> list[Path]:
     return found
 
 
-def build(reader: SnapshotReader) -> list[ZnodeTuple]:
+def build(reader: SnapshotReader) -> list[Row]:
     """The znodes of a snapshot, for `Store.recover`."""
-    return [znode for batch in reader.batches() for znode in batch]
+    return [row for batch in reader.batches() for row in rows_of(batch)]
 
 
-def load(store: Store) -> tuple[Recovered[list[ZnodeTuple]], list[TxnRecord]]:
+def load(store: Store) -> tuple[Recovered[list[Row]], list[TxnRecord]]:
     """Recovers to the end."""
     recovered = store.recover(build)
     return recovered, list(recovered.txns())
@@ -107,7 +119,7 @@ def log_of(zxids: Iterable[int], size: int = 0) -> bytes:
 
 
 def snapshot_bytes(
-    znodes: Sequence[ZnodeTuple], *, head: bytes | None = None, end: bytes = b"\x00\x00\x00\x01/", digest: bytes = b""
+    znodes: Sequence[Row], *, head: bytes | None = None, end: bytes = b"\x00\x00\x00\x01/", digest: bytes = b""
 ) -> bytes:
     """A snapshot, put together without format.py: no sessions and no ACLs unless `head` says otherwise."""
     data = b"ZKSN" + struct.pack(">iq", 2, -1) + struct.pack(">ii", 0, 0) if head is None else head

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from random import Random
+from typing import cast
 from zlib import adler32
 
 import pytest
 
 from coati.storage import format
-from coati.storage.format import BoxedZnode, Damage, ZxidDigest
+from coati.storage.format import BoxedZnode, Damage, ZnodeTuple, ZxidDigest
 from coati.wire.records import ACL, Id
-from tests.storage.kit import encode_znodes
+from tests.storage.kit import Row, encode_znodes, rows_of
 
 LIMIT = 1 << 20
 # TxnHeader of a createSession, zxid 7, and its timeout.
@@ -267,7 +268,7 @@ def test_an_acl_that_cannot_be_is_refused(data: bytes, reason: str) -> None:
         format.decode_acl(data, 0, {3: []})
 
 
-ZNODES: list[format.ZnodeTuple] = [
+ZNODES: list[Row] = [
     (b"/", b"", -1, 0, 0, 0, 0, 0, 296, 0, 0, 513),
     (b"/null", None, 3, 1, 2, 3, 4, -1, 6, 7, -(1 << 63), 9),
     (b"/data", b"x" * 100, -1, 1 << 40, 2, 3, 4, 5, 6, 7, 8, 9),
@@ -279,7 +280,7 @@ def test_znodes_are_read_up_to_the_end_mark() -> None:
     data = encode_znodes(ZNODES)
     found: list[BoxedZnode] = []
     assert format.decode_znodes(b"abc" + data + format.END_OF_ZNODES, 3, found, LIMIT) == len(data) + 3
-    assert found == ZNODES
+    assert rows_of(cast(list[ZnodeTuple], found)) == ZNODES
 
 
 def test_a_znode_that_is_not_whole_waits_for_more() -> None:
@@ -288,7 +289,7 @@ def test_a_znode_that_is_not_whole_waits_for_more() -> None:
     for stop in range(start, len(data)):
         found: list[BoxedZnode] = []
         assert format.decode_znodes(data[:stop], 0, found, LIMIT) == start
-        assert found == ZNODES[:2]
+        assert rows_of(cast(list[ZnodeTuple], found)) == ZNODES[:2]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from coati.storage.store import Store
 from coati.testing.disk import SimDisk
 from coati.wire import codes
 from coati.wire.txns import decode_txn, encode_txn
-from tests.storage.kit import DIRECTORY, GOLDEN_NAMES, config, encode_znodes, golden, load
+from tests.storage.kit import DIRECTORY, GOLDEN_NAMES, config, encode_znodes, golden, load, rows_of
 
 # All three were written by the same run of the same clients.
 LAST_ZXID = 0x204
@@ -77,7 +77,7 @@ def test_every_snapshot_is_encoded_again_to_the_same_bytes(directory: Path) -> N
     for name, content in files(directory, "snapshot"):
         zxid, compression = format.parse_snapshot_name(name)
         reader = SnapshotReader(disk, f"{DIRECTORY}/{name}", zxid, compression, 1 << 20)
-        znodes = [znode for batch in reader.batches() for znode in batch]
+        znodes = [row for batch in reader.batches() for row in rows_of(batch)]
         target = SimDisk()
         target.make_dirs("/again")
         file = SnapshotFile(target, "/again", zxid, compression)

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from coati.storage.disk import RealDisk
-from coati.storage.store import Store, StoreConfig, ZnodeTuple
+from coati.storage.store import Store, StoreConfig
 from coati.wire.codes import OP_CREATE, OP_CREATE_SESSION
 from coati.wire.records import ACL, CreateSessionTxn, CreateTxn, Id, TxnHeader
 from coati.wire.txns import encode_txn
 from tests.interop import peers, raw
-from tests.storage.kit import encode_znodes, load
+from tests.storage.kit import Row, encode_znodes, load
 from tools.javapeer import JavaServer, four_letter, why_missing
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 SESSION = 0x1000020FEE00000
 SYSTEM = (b"/", b"/zookeeper", b"/zookeeper/config", b"/zookeeper/quota")
-ZNODES: list[ZnodeTuple] = [(path, b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0) for path in SYSTEM]
+ZNODES: list[Row] = [(path, b"", -1, 0, 0, 0, 0, 0, 0, 0, 0, 0) for path in SYSTEM]
 ACLS = {1: [ACL(31, Id("world", "anyone"))]}
 COUNT = 3000
 
@@ -105,7 +105,7 @@ def fill_edges(directory: Path) -> None:
     disk = RealDisk(lambda callback: callback())
     store = Store(disk, StoreConfig(str(directory), prealloc_bytes=1 << 16))
     load(store)
-    znodes: list[ZnodeTuple] = []
+    znodes: list[Row] = []
     for number, edge in enumerate(EDGES):
         znodes.append((b"/v%d" % number, b"x", -1, 0, 0, 0, 0, edge, 0, 0, 0, 0))
         znodes.append((b"/c%d" % number, b"x", -1, 0, 0, 0, 0, 0, edge, 0, 0, 0))

@@ -9,13 +9,14 @@ import pytest
 
 from coati.errors import StorageCorrupt, StorageFailed
 from coati.seams import ReadFile
-from coati.storage.recovery import unusable
+from coati.storage.recovery import newest_snapshot_bytes, unusable
 from coati.storage.snapshot import SnapshotReader
-from coati.storage.store import Store, ZnodeTuple, ZxidDigest
+from coati.storage.store import Store, ZxidDigest
 from coati.testing.disk import SimDisk
 from tests.storage.kit import (
     DIRECTORY,
     ROOT,
+    Row,
     build,
     config,
     fill,
@@ -99,7 +100,7 @@ def test_a_first_start_that_was_cut_short_is_begun_again() -> None:
 def test_the_builder_may_reject_a_snapshot() -> None:
     disk = disk_with(snapshot_5=marked(5), snapshot_a=marked(10), log_1=log_of(range(1, 13)))
 
-    def choosy(reader: SnapshotReader) -> list[ZnodeTuple]:
+    def choosy(reader: SnapshotReader) -> list[Row]:
         if reader.zxid == 10:
             raise StorageCorrupt(reader.path, 0, "an orphan")
         return build(reader)
@@ -107,6 +108,13 @@ def test_the_builder_may_reject_a_snapshot() -> None:
     recovered = Store(disk, config()).recover(choosy)
     assert recovered.snapshot_zxid == 5
     assert len(list(recovered.txns())) == 7
+
+
+def test_the_limit_of_a_diff_comes_from_the_newest_snapshot() -> None:
+    """ZKDatabase.calculateTxnLogSizeLimit: the oldest one, often nearly empty, made a leader send snapshots instead."""
+    disk = disk_with(snapshot_5=b"12345", snapshot_a=b"1234567890", log_1=log_of(range(1, 13)))
+    assert newest_snapshot_bytes(disk, DIRECTORY) == 10
+    assert newest_snapshot_bytes(disk_with(log_1=log_of(range(1, 13))), DIRECTORY) == 0
 
 
 def test_a_builder_that_does_not_read_to_the_end_has_no_tree() -> None:

@@ -16,18 +16,20 @@ import pytest
 from coati.errors import ConfigError, StorageCorrupt
 from coati.storage import format
 from coati.storage.snapshot import READ_BYTES, SnapshotFile, SnapshotReader, check_compression
-from coati.storage.store import Store, ZnodeTuple, ZxidDigest
+from coati.storage.store import Store, ZxidDigest
 from coati.testing.disk import SimDisk
 from coati.wire.records import ACL, Id
 from tests.storage.kit import (
     DIRECTORY,
     ROOT,
+    Row,
     config,
     encode_znodes,
     fill,
     load,
     log_of,
     open_store,
+    rows_of,
     snapshot_bytes,
     write,
     znode_of,
@@ -36,10 +38,10 @@ from tests.storage.kit import (
 LIMIT = 1 << 20
 ACLS = {5: [ACL(31, Id("digest", "a:b"))], 9: [ACL(1, Id("world", "anyone")), ACL(2, Id("ip", "::1"))]}
 SESSIONS = {0x1000020FEE00000 + index: 4000 + index for index in range(5)}
-ZNODES: list[ZnodeTuple] = [ROOT, (b"/a", None, 5, *range(9, 18)), (b"/a/b", b"data", 9, *range(19, 28))]
+ZNODES: list[Row] = [ROOT, (b"/a", None, 5, *range(9, 18)), (b"/a/b", b"data", 9, *range(19, 28))]
 
 
-def encode(znodes: list[ZnodeTuple], compression: str = "", *, slices: int = 2) -> bytes:
+def encode(znodes: list[Row], compression: str = "", *, slices: int = 2) -> bytes:
     """As the server writes it."""
     disk = SimDisk()
     disk.make_dirs("/d")
@@ -51,12 +53,12 @@ def encode(znodes: list[ZnodeTuple], compression: str = "", *, slices: int = 2) 
     return disk.get(f"/d/{format.snapshot_name(7, compression)}")
 
 
-def read(content: bytes, compression: str = "") -> tuple[SnapshotReader, list[ZnodeTuple]]:
+def read(content: bytes, compression: str = "") -> tuple[SnapshotReader, list[Row]]:
     disk = SimDisk()
     disk.put("/d/snapshot", content)
     reader = SnapshotReader(disk, "/d/snapshot", 7, compression, LIMIT)
     try:
-        return reader, [znode for batch in reader.batches() for znode in batch]
+        return reader, [row for batch in reader.batches() for row in rows_of(batch)]
     finally:
         reader.close()
 
@@ -87,7 +89,7 @@ def test_snapshots_larger_than_what_is_read_at_once(compression: str) -> None:
 def test_the_end_may_come_in_pieces(left: int) -> None:
     """The last bytes, trailers and end mark among them, are not in the first piece."""
     size = READ_BYTES + left - len(encode([ROOT, (b"/a", b"", -1, *range(9))]))
-    znodes: list[ZnodeTuple] = [ROOT, (b"/a", bytes(size), -1, *range(9))]
+    znodes: list[Row] = [ROOT, (b"/a", bytes(size), -1, *range(9))]
     content = encode(znodes)
     assert len(content) == READ_BYTES + left
     assert read(content)[1] == znodes
@@ -95,7 +97,7 @@ def test_the_end_may_come_in_pieces(left: int) -> None:
 
 def test_a_snapshot_may_end_with_a_whole_block_of_snappy() -> None:
     size = format.SNAPPY_BLOCK_BYTES - len(encode([ROOT, (b"/a", b"", -1, *range(9))]))
-    znodes: list[ZnodeTuple] = [ROOT, (b"/a", bytes(size), -1, *range(9))]
+    znodes: list[Row] = [ROOT, (b"/a", bytes(size), -1, *range(9))]
     assert len(encode(znodes)) == format.SNAPPY_BLOCK_BYTES
     assert read(encode(znodes, "snappy"), "snappy")[1] == znodes
 
@@ -291,7 +293,7 @@ def test_a_bomb_does_not_fill_the_memory() -> None:
 # Writing
 
 
-def settled(disk: SimDisk, store: Store, znodes: list[ZnodeTuple], zxid: int) -> BaseException | None:
+def settled(disk: SimDisk, store: Store, znodes: list[Row], zxid: int) -> BaseException | None:
     writer = store.begin_snapshot(zxid, SESSIONS, ACLS)
     for znode in znodes:
         writer.add(encode_znodes([znode]))

@@ -107,6 +107,20 @@ def checked(tale: Tale) -> list[Violation]:
     return check_traces(tale.traces, QUORUM, max_lag_ms=1000)
 
 
+def test_an_epoch_that_is_written_when_its_role_is_over_promises_nothing_later() -> None:
+    """The link breaks while the disk writes the epoch; then the same leader has more for this server."""
+    tale = good()
+    tale.add(3, h.LOOKING, z(2, 2))
+    tale.add(3, h.EPOCHS, epoch=3, accepted=3)
+    tale.add(3, h.JOINING)
+    tale.log(3, z(3, 1))
+    tale.add(3, h.ACKED_LEADER, epoch=3)
+    assert checked(tale) == []
+    late = next(trace for trace in tale.traces if trace.kind == h.JOINING)
+    tale.traces.remove(late)
+    assert ids_of(checked(tale)) == ["Z7"]
+
+
 def test_a_good_run_passes() -> None:
     tale = good()
     assert checked(tale) == []

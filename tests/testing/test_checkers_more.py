@@ -12,6 +12,7 @@ from coati.testing import history as h
 from coati.testing.check_sessions import SessionRules
 from coati.testing.checkers import MAX_VIOLATIONS, Rules, check
 from coati.testing.history import Event, ServerLog, Trace
+from coati.testing.reports import Reports
 from coati.testing.requests import may, read_write
 from coati.wire import codes
 from coati.wire.records import (
@@ -260,3 +261,25 @@ def test_an_event_from_nowhere_is_found() -> None:
     script.history.lines.append(Event(script.now_ms, two.conn, two.session_id, 9 << 40, 1, b"/future"))
     script.commit(7, 0, codes.OP_CREATE_SESSION, CreateSessionTxn(5))
     assert ids_of(checked(script)) == ["E2", "S7"]
+
+
+@pytest.mark.parametrize(
+    ("sent_ms", "came_ms", "is_over", "ids"),
+    [(0, 5, False, ["S2"]), (-1, 5, False, []), (0, 5990, False, []), (0, 5, True, [])],
+    ids=["told", "not yet told", "told too late", "told by another life"],
+)
+def test_a_leader_lets_expire_whom_it_was_not_told_of(
+    sent_ms: int, came_ms: int, is_over: bool, ids: list[str]
+) -> None:
+    """The follower loses its leader behind the client's last request, and is no part of the quorum any more."""
+    script, _, two = good()
+    two.get(b"/b")
+    heard_ms = script.now_ms - 10
+    traces = [Trace(0, 2, h.SERVING, epoch=1, is_leader=True), Trace(1, 1, h.SERVING, epoch=1)]
+    if is_over:
+        traces.append(Trace(heard_ms + 1, 1, h.LOOKING))
+    traces.append(Trace(heard_ms + came_ms, 2, h.REPORTED, epoch=1, acks=(1,), count=heard_ms + sent_ms))
+    script.now_ms = heard_ms + 5990
+    script.commit(two.session_id, 0, codes.OP_CLOSE_SESSION, CloseSessionTxn([b"/b/q-0000000001"]))
+    rules = Rules(sessions=SessionRules(skew_ms=0, tick_ms=200, grace_ms=6000, reports=Reports(traces)))
+    assert ids_of(check(script.history, script.log, rules=rules)) == ids

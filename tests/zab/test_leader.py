@@ -56,7 +56,8 @@ def established(bench: Bench | None = None) -> tuple[Bench, int, int]:
 def refused(bench: Bench, link: int, why: str) -> None:
     """The link was closed for this reason, and nothing that it still says does anything."""
     assert bench.outbox.closes.count(link) == 1
-    assert why in bench.leader.attendance.last_refusal
+    (said,) = [reason for closed, _, reason in bench.outbox.refusals if closed == link]
+    assert why in said
     bench.said(link)
     bench.say(link, ACK, bench.leader.proposed_zxid)
     assert bench.said(link) == []

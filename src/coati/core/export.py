@@ -12,16 +12,13 @@ from struct import Struct
 from typing import Final
 
 from coati.core.tree import Tree
-from coati.core.znode import STAT_BYTES, unpack_stat
+from coati.core.znode import LENGTHS, STAT_BYTES, pack_int, unpack_stat
 from coati.wire.records import ACL
 
-_pack_int: Final = Struct(">i").pack
 _pack_long: Final = Struct(">q").pack
 _pack_persisted: Final = Struct(">qqqqiiiqq").pack
-# Most lengths are small: a table is quicker than packing.
-_LENGTHS: Final[list[bytes]] = [_pack_int(size) for size in range(512)]
 # The root goes by its other name, the empty one.
-_ROOT: Final = _LENGTHS[0]
+_ROOT: Final = LENGTHS[0]
 
 
 class Export:
@@ -66,7 +63,7 @@ class Export:
             if size == 1:
                 parts += (_ROOT, body[:-STAT_BYTES], key)
             else:
-                parts += (_LENGTHS[size] if size < 512 else _pack_int(size), path, body[:-STAT_BYTES], key)
+                parts += (LENGTHS[size] if size < 512 else pack_int(size), path, body[:-STAT_BYTES], key)
             if node.cversion == 0 and node.owner >= 0 and node.children is None:
                 # What clients see of a leaf is what is stored, but for dataLength and numChildren.
                 parts += (body[-68:-16], body[-8:])

@@ -32,6 +32,10 @@ pack_stat: Final = STAT.pack
 unpack_stat: Final = STAT.unpack_from
 pack_block: Final = BLOCK.pack
 
+# Most lengths are small: a table is quicker than packing.
+pack_int: Final = Struct(">i").pack
+LENGTHS: Final[list[bytes]] = [pack_int(size) for size in range(512)]
+
 MASK64: Final = (1 << 64) - 1
 INT_MAX: Final = (1 << 31) - 1
 INT_MIN: Final = -(1 << 31)

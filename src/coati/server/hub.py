@@ -17,12 +17,12 @@ from typing import Final, Protocol
 
 from coati.core.replay import apply
 from coati.core.tree import Tree, TreeConfig, show_config
-from coati.errors import MarshallingError, ProtocolError, StorageCorrupt, StorageFailed
+from coati.errors import MarshallingError, StorageCorrupt, StorageFailed
 from coati.seams import Clock
 from coati.server.recovery import Loaded, reload
 from coati.server.replica import Replica
 from coati.server.standing import Standing
-from coati.server.transfer import SnapshotSender, SnapshotStream
+from coati.server.transfer import Receiver, SnapshotSender, SnapshotStream
 from coati.storage.format import TXN_HEADER_BYTES
 from coati.storage.store import Store
 from coati.wire.quorum import FOLLOWING, INFORM, LEADING, LOOKING, OBSERVING, PROPOSAL, SNAP, Notification, Packet
@@ -37,8 +37,10 @@ logger = logging.getLogger("coati.server.hub")
 
 # Bytes of a snapshot that wait in a link before no more are made.
 SNAPSHOT_AHEAD_BYTES: Final = 1 << 20
-# How often somebody who needs an idle store looks whether it is.
-STORE_LOOK_MS: Final = 2
+# The same of the same learner is said once in this time, as who is refused may come again every second; and so many
+# are remembered.
+REFUSAL_QUIET_MS: Final = 60_000
+MAX_REFUSALS: Final = 100
 # Settling ends after some rounds; a machine that answers itself for ever is broken.
 MAX_ROUNDS: Final = 1000
 
@@ -118,12 +120,35 @@ class Host(Protocol):
 
 
 class Origin:
-    """A learner's link, as the owner of the sessions that came over it: compared by identity."""
+    """A learner's link, as the owner of the sessions that came over it: compared by identity. `peer`: its address."""
 
-    __slots__ = ("link",)
+    __slots__ = ("link", "peer")
 
-    def __init__(self, link: int) -> None:
+    def __init__(self, link: int, peer: str) -> None:
         self.link = link
+        self.peer = peer
+
+
+class RefusalLog:
+    """Says why links to learners are closed from here; what was just said is repeated only for who debugs."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        # When, by sid and reason; the oldest first.
+        self._said: dict[tuple[int, str], int] = {}
+
+    def tell(self, link: int, sid: int, peer: str, why: str, now_ms: int) -> None:
+        """A learner is refused. -1 is the sid of one that has not come so far."""
+        said, level = self._said, logging.DEBUG
+        said_ms = said.get((sid, why))
+        if said_ms is None or now_ms - said_ms >= REFUSAL_QUIET_MS:
+            level = logging.WARNING
+            said.pop((sid, why), None)
+            if len(said) >= MAX_REFUSALS:
+                del said[next(iter(said))]
+            said[sid, why] = now_ms
+        logger.log(level, "learner refused link=%d sid=%d peer=%s reason=%s", link, sid, peer, why)
 
 
 class Hub:
@@ -169,8 +194,10 @@ class Hub:
         self._alarm_ms = 0
         self._serving_since_ms = 0
         self._truncate_to = NOTHING
+        self._awaits_store = False
         self._senders: dict[int, SnapshotSender] = {}
         self._receiver: Receiver | None = None
+        self._refusals = RefusalLog()
         # Revalidations of sessions that are ending.
         self._undecided: list[tuple[int, int, int]] = []
         self.peer = Peer(
@@ -204,9 +231,9 @@ class Hub:
         self.peer.on_vote(sender, n, self._clock.monotonic_ms())
         self._host.post_turn()
 
-    def on_link(self, link: int) -> None:
-        """A link of the quorum port stands, dialled or accepted."""
-        self._origins[link] = Origin(link)
+    def on_link(self, link: int, peer: str = "-") -> None:
+        """A link of the quorum port stands, dialled or accepted; `peer` is for the log."""
+        self._origins[link] = Origin(link, peer)
         self.peer.on_link(link, self._clock.monotonic_ms())
         self._host.post_turn()
 
@@ -481,18 +508,25 @@ class Hub:
         return loaded.tree.last_zxid
 
     def is_store_idle(self) -> bool:
-        """Whether the store has nothing else to do. If a snapshot keeps it busy, that is given up."""
+        """Whether the store has nothing else to do. If it has, a snapshot is given up, and there is a turn later."""
         if self._store.is_idle:
             return True
         self._host.give_up_snapshot()
+        if not self._awaits_store:
+            self._awaits_store = True
+            self._store.when_idle(self._on_store_idle)
         return False
+
+    def _on_store_idle(self) -> None:
+        self._awaits_store = False
+        self._host.post_turn()
 
     # SNAP, in and out.
 
     def _begin_receiving(self, link: int) -> None:
         role = self.peer.role
         if isinstance(role, Learner) and role.state == INSTALLING:
-            self._receiver = Receiver(link, role.snapshot_zxid, self)
+            self._receiver = Receiver(link, role.snapshot_zxid, self, self.net)
 
     def open_stream(self, zxid: int) -> SnapshotStream:
         """For the receiver. Raises StorageFailed."""
@@ -508,6 +542,10 @@ class Hub:
     def die(self, error: BaseException) -> None:
         """For the receiver: the disk has failed."""
         self._host.die(error)
+
+    def hold(self) -> None:
+        """For the receiver: what it has read is about to be all that this server has."""
+        self.peer.hold()
 
     def on_installed(self, receiver: Receiver, loaded: Loaded, rest: bytes) -> None:
         """The snapshot is durable, and all that this server has."""
@@ -568,6 +606,11 @@ class Hub:
             dials, outbox.dials = outbox.dials, []
             for sid in dials:
                 self._dialled = net.dial(sid)
+        if outbox.refusals:
+            refusals, outbox.refusals = outbox.refusals, []
+            for link, sid, why in refusals:
+                origin = self._origins.get(link)
+                self._refusals.tell(link, sid, "-" if origin is None else origin.peer, why, self._clock.monotonic_ms())
         if outbox.closes:
             closes, outbox.closes = outbox.closes, []
             for link in closes:
@@ -592,8 +635,6 @@ class Hub:
         """Sees that the peer is asked again when it wants to be; an alarm that comes too early does no harm."""
         now_ms = self._clock.monotonic_ms()
         due_ms = self.peer.next_deadline_ms()
-        if self._truncate_to != NOTHING or (self._receiver is not None and self._receiver.is_waiting):
-            due_ms = now_ms + STORE_LOOK_MS
         if due_ms is None:
             return
         due_ms = max(due_ms, now_ms + 1)
@@ -607,89 +648,3 @@ class Hub:
             self.peer.election.on_delivered()
         self.peer.on_tick(self._clock.monotonic_ms())
         self._host.post_turn()
-
-
-class Receiver:
-    """A snapshot that comes in: begun as soon as the store is idle, read no faster than the disk takes it."""
-
-    __slots__ = ("_hub", "_is_finishing", "_is_paused", "_rest", "_stream", "_waiting", "link", "zxid")
-
-    def __init__(self, link: int, zxid: int, hub: Hub) -> None:
-        self.link = link
-        self.zxid = zxid
-        self._hub = hub
-        self._stream: SnapshotStream | None = None
-        self._waiting: list[bytes] = []
-        self._rest = b""
-        self._is_paused = False
-        self._is_finishing = False
-        self.go_on()
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it has not begun yet."""
-        return self._stream is None
-
-    def go_on(self) -> None:
-        """The store may be idle now."""
-        hub = self._hub
-        if self._stream is not None:
-            return
-        if not hub.is_store_idle():
-            self._pause()
-            return
-        try:
-            self._stream = hub.open_stream(self.zxid)
-        except StorageFailed as error:
-            hub.die(error)
-            return
-        self._stream.on_ready(self._resume)
-        waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            self.feed(data)
-        self._resume()
-
-    def feed(self, data: bytes) -> None:
-        """Bytes of the link."""
-        stream, hub = self._stream, self._hub
-        if stream is None or self._is_finishing:
-            self._waiting.append(data)
-            self._pause()
-            return
-        try:
-            rest = stream.feed(data)
-            if rest is not None:
-                self._is_finishing = True
-                self._waiting.append(rest)
-                self._pause()
-                hub.peer.hold()
-                stream.finish(self._on_installed)
-            elif not stream.ready:
-                self._pause()
-        except ProtocolError as error:
-            hub.refuse_leader(str(error))
-        except StorageFailed as error:
-            hub.die(error)
-
-    def abort(self) -> None:
-        """The link is gone. What the disk is about to put in its place stays, and the hub hears of it."""
-        if self._stream is not None and not self._is_finishing:
-            self._stream.abort()
-
-    def _on_installed(self, error: BaseException | None) -> None:
-        assert self._stream is not None, "it was read to its end"
-        if error is not None:
-            self._hub.die(error)
-            return
-        self._hub.on_installed(self, self._stream.loaded(), b"".join(self._waiting))
-        self._resume()
-
-    def _pause(self) -> None:
-        if not self._is_paused:
-            self._is_paused = True
-            self._hub.net.pause(self.link)
-
-    def _resume(self) -> None:
-        if self._is_paused and self._stream is not None and (self._stream.ready or self._is_finishing):
-            self._is_paused = False
-            self._hub.net.resume(self.link)

@@ -40,7 +40,7 @@ REBIND_PAUSE_S: Final = 0.2
 class PeerDoors(VoteDoors, Protocol):
     """What the ports tell. None is called from inside a verb but `end_raw`."""
 
-    def on_link(self, link: int) -> None: ...
+    def on_link(self, link: int, peer: str) -> None: ...
 
     def on_packets(self, link: int, packets: list[Packet]) -> None: ...
 
@@ -373,7 +373,7 @@ class Links:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._links[link.number] = link
         logger.info("link stands link=%d peer=%s", link.number, link.name)
-        self.doors.on_link(link.number)
+        self.doors.on_link(link.number, link.name)
 
     def is_introduction(self, link: Link, packet: Packet) -> bool:
         """Whether a learner's first packet is one that may be the first. If not, the link is cut."""

@@ -28,7 +28,7 @@ from coati.core.sessions import SessionTable
 from coati.core.tree import Tree, TreeConfig
 from coati.core.watches import Watches
 from coati.errors import ConfigError, StorageCorrupt, StorageFailed
-from coati.server import listeners, logs
+from coati.server import logs
 from coati.server.busypoll import BusyPoll
 from coati.server.clock import SystemClock
 from coati.server.config import ServerConfig, shown
@@ -45,6 +45,7 @@ from coati.server.fourletter import COMPATIBLE_VERSION, parse_whitelist
 from coati.server.hub import Hub
 from coati.server.links import Links, link_limits
 from coati.server.listeners import ClientListener, bind, java_address, java_host
+from coati.server.listeners import Limits as ListenerLimits
 from coati.server.recovery import Loaded, load
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
@@ -52,8 +53,8 @@ from coati.server.view import VERSION_DIR, LiveView
 from coati.storage.disk import RealDisk
 from coati.storage.recovery import newest_snapshot_bytes
 from coati.storage.store import Store, StoreConfig
-from coati.zab import broadcast
 from coati.zab.broadcast import Broadcast
+from coati.zab.broadcast import Limits as RoleLimits
 from coati.zab.peer import PeerConfig
 from coati.zab.quorum import View as QuorumView
 from coati.zab.solo import Solo
@@ -381,7 +382,7 @@ def peer_config(config: ServerConfig, view: QuorumView) -> PeerConfig:
     return PeerConfig(
         config.my_id,
         view,
-        limits=broadcast.Limits(
+        limits=RoleLimits(
             config.tick_time_ms,
             config.init_limit,
             config.sync_limit,
@@ -434,9 +435,9 @@ def replica_config(config: ServerConfig) -> ReplicaConfig:
     )
 
 
-def listener_limits(config: ServerConfig) -> listeners.Limits:
+def listener_limits(config: ServerConfig) -> ListenerLimits:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return listeners.Limits(
+    return ListenerLimits(
         per_address=max(config.max_client_cnxns, 0),
         total=max(config.max_cnxns, 0),
         open_files=max(descriptors - RESERVED_FILES, 1) if descriptors != resource.RLIM_INFINITY else 0,

@@ -12,12 +12,12 @@ from typing import Final
 
 from coati.core.export import Export
 from coati.core.load import Loader
-from coati.core.replay import apply
+from coati.core.replay import compare_digest, stage_payload
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.errors import MarshallingError, StorageCorrupt
 from coati.storage.snapshot import SnapshotReader
-from coati.storage.store import Store
-from coati.wire.txns import CloseSessionTxn, CreateSessionTxn, TxnRecord
+from coati.storage.store import Recovered, Store
+from coati.wire.codes import OP_CLOSE_SESSION, OP_CREATE_SESSION
 
 logger = logging.getLogger("coati.server.recovery")
 
@@ -60,7 +60,7 @@ def load(store: Store, config: TreeConfig, *, is_alone: bool = True) -> Loaded:
     if recovered.digest is not None:
         tree.digest_target = (recovered.digest.zxid, recovered.digest.digest)
     timeouts = sessions[0]
-    replayed = _replay(tree, timeouts, recovered.txns())
+    replayed = _replay(tree, timeouts, recovered)
     if tree.digest_mismatches:
         logger.error("digest mismatches=%d: the tree is not what its writer had", tree.digest_mismatches)
     has_changed = is_alone and _bury_ownerless(tree, timeouts)
@@ -85,19 +85,21 @@ def ownerless(tree: Tree, timeouts: dict[int, int]) -> list[int]:
     return [owner for owner in tree.ephemerals if owner not in timeouts]
 
 
-def _replay(tree: Tree, timeouts: dict[int, int], records: Iterator[TxnRecord]) -> int:
+def _replay(tree: Tree, timeouts: dict[int, int], recovered: Recovered[Tree]) -> int:
     count = 0
-    for record in records:
-        header, txn = record.header, record.txn
-        try:
-            apply(tree, header, txn, record.digest)
-        except MarshallingError as error:
-            raise StorageCorrupt("the log", 0, f"txn {header.zxid:#x} cannot be applied: {error}") from error
-        if isinstance(txn, CreateSessionTxn):
-            timeouts[header.client_id] = txn.time_out
-        elif isinstance(txn, CloseSessionTxn):
-            timeouts.pop(header.client_id, None)
-        count += 1
+    for batch in recovered.batches():
+        for zxid, payload in batch:
+            try:
+                change, session_id, _, op, digest = stage_payload(tree, zxid, payload)
+            except MarshallingError as error:
+                raise recovered.unreadable(zxid, error) from error
+            tree.commit(change)
+            compare_digest(tree, zxid, digest)
+            if op == OP_CREATE_SESSION:
+                timeouts[session_id] = change.timeout_ms
+            elif op == OP_CLOSE_SESSION:
+                timeouts.pop(session_id, None)
+        count += len(batch)
     return count
 
 

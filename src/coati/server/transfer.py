@@ -1,8 +1,9 @@
 """SNAP: a whole tree from a leader to a learner, in pieces between the turns of the loop.
 
 Introduces core, which knows trees, to storage, which knows the bytes and the disk. Must not know sockets or Zab: who
-calls sends the pieces, or hands them in. The bytes are those of a snapshot file without its header and seals, then the
-signature; Java appends nothing else, in 3.8 as in 3.9. Sources: LearnerHandler.run, Learner.syncWithLeader.
+calls sends the pieces, or hands them in, and lends the few verbs that are needed. The bytes are those of a snapshot
+file without its header and seals, then the signature; Java appends nothing else, in 3.8 as in 3.9. Sources:
+LearnerHandler.run, Learner.syncWithLeader.
 Invariants: what is sent is the tree at exactly one zxid, whatever happens while it is sent; what is received becomes a
 tree of its own and a file of its own, and nobody's before both are whole (ZOOKEEPER-3642).
 """
@@ -10,12 +11,12 @@ tree of its own and a file of its own, and nobody's before both are whole (ZOOKE
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from coati.core.export import Export
 from coati.core.load import Loader
 from coati.core.tree import Tree, TreeConfig
-from coati.errors import MarshallingError, ProtocolError
+from coati.errors import MarshallingError, ProtocolError, StorageFailed
 from coati.server.recovery import Loaded
 from coati.storage import format
 from coati.storage.format import Damage
@@ -149,3 +150,114 @@ class SnapshotStream:
         """Tree and sessions; the server's own when `finish` is done."""
         assert self._tree is not None
         return Loaded(self._tree, self._reader.sessions, 0)
+
+
+class Recipient(Protocol):
+    """Who gets the snapshot: what the hub does for a receiver."""
+
+    def is_store_idle(self) -> bool:
+        """If not, `Receiver.go_on` is called when it is."""
+
+    def open_stream(self, zxid: int) -> SnapshotStream:
+        """The store is idle. Raises StorageFailed."""
+
+    def hold(self) -> None:
+        """All has been read: nothing else begins until `on_installed`."""
+
+    def on_installed(self, receiver: Receiver, loaded: Loaded, rest: bytes) -> None:
+        """It is durable, and all that this server has. `rest` came behind it."""
+
+    def refuse_leader(self, reason: str) -> None:
+        """What came is no snapshot."""
+
+    def die(self, error: BaseException) -> None:
+        """The disk has failed."""
+
+
+class Inlet(Protocol):
+    """Whether a link is read from."""
+
+    def pause(self, link: int) -> None: ...
+
+    def resume(self, link: int) -> None: ...
+
+
+class Receiver:
+    """A snapshot that comes in: begun as soon as the store is idle, read no faster than the disk takes it."""
+
+    __slots__ = ("_hub", "_inlet", "_is_finishing", "_is_paused", "_stream", "_waiting", "link", "zxid")
+
+    def __init__(self, link: int, zxid: int, hub: Recipient, inlet: Inlet) -> None:
+        self.link = link
+        self.zxid = zxid
+        self._hub = hub
+        self._inlet = inlet
+        self._stream: SnapshotStream | None = None
+        self._waiting: list[bytes] = []
+        self._is_paused = False
+        self._is_finishing = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The store may be idle now."""
+        hub = self._hub
+        if self._stream is not None:
+            return
+        if not hub.is_store_idle():
+            self._pause()
+            return
+        try:
+            self._stream = hub.open_stream(self.zxid)
+        except StorageFailed as error:
+            hub.die(error)
+            return
+        self._stream.on_ready(self._resume)
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self.feed(data)
+        self._resume()
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the link."""
+        stream, hub = self._stream, self._hub
+        if stream is None or self._is_finishing:
+            self._waiting.append(data)
+            self._pause()
+            return
+        try:
+            rest = stream.feed(data)
+            if rest is not None:
+                self._is_finishing = True
+                self._waiting.append(rest)
+                self._pause()
+                hub.hold()
+                stream.finish(self._on_installed)
+            elif not stream.ready:
+                self._pause()
+        except ProtocolError as error:
+            hub.refuse_leader(str(error))
+        except StorageFailed as error:
+            hub.die(error)
+
+    def abort(self) -> None:
+        """The link is gone. What the disk is about to put in its place stays, and the hub hears of it."""
+        if self._stream is not None and not self._is_finishing:
+            self._stream.abort()
+
+    def _on_installed(self, error: BaseException | None) -> None:
+        assert self._stream is not None, "it was read to its end"
+        if error is not None:
+            self._hub.die(error)
+            return
+        self._hub.on_installed(self, self._stream.loaded(), b"".join(self._waiting))
+        self._resume()
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._inlet.pause(self.link)
+
+    def _resume(self) -> None:
+        if self._is_paused and self._stream is not None and (self._stream.ready or self._is_finishing):
+            self._is_paused = False
+            self._inlet.resume(self.link)

@@ -166,7 +166,6 @@ class ElectionPort:
         self._strangers: dict[VoteConn, asyncio.TimerHandle] = {}
         self._open: dict[VoteConn, None] = {}
         self._is_closed = False
-        self.failed_dials = 0
         self.acceptor = Acceptor(
             loop,
             resolver,
@@ -215,21 +214,6 @@ class ElectionPort:
     def has_delivered(self) -> bool:
         """Whether some vote has left, as far as is known here (QuorumCnxManager.haveDelivered)."""
         return any(peer.pending is None for peer in self._peers.values())
-
-    def is_connected(self, sid: int) -> bool:
-        """Whether its connection stands."""
-        peer = self._peers.get(sid)
-        return peer is not None and peer.conn is not None
-
-    def is_dialling(self, sid: int) -> bool:
-        """Whether an attempt is under way, or soon will be."""
-        peer = self._peers.get(sid)
-        return peer is not None and (peer.task is not None or peer.timer is not None)
-
-    @property
-    def stranger_count(self) -> int:
-        """How many have not said hello."""
-        return len(self._strangers)
 
     # What connections report.
 
@@ -367,7 +351,6 @@ class ElectionPort:
         try:
             await dial(self._loop, self._resolver, address, partial(VoteConn, self, name, peer.sid), self._connect_s)
         except OSError as error:
-            self.failed_dials += 1
             refusal, peer.refusal = peer.refusal, str(error)
             level = logging.DEBUG if peer.refusal == refusal else logging.INFO
             logger.log(level, "cannot reach election port sid=%d address=%s reason=%s", peer.sid, name, error)

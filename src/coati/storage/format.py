@@ -41,7 +41,9 @@ from coati.errors import MarshallingError, ZKError
 from coati.wire.jute import Reader, Writer
 from coati.wire.records import ACL
 
-ZnodeTuple: TypeAlias = tuple[bytes, bytes | None, int, int, int, int, int, int, int, int, int, int]
+# path, data, id of the ACL, then StatPersisted as it stands in the file, in three pieces: czxid and mzxid; ctime,
+# mtime, version, cversion, aversion and ephemeralOwner; pzxid. What a client or a digest gets of it are the same bytes.
+ZnodeTuple: TypeAlias = tuple[bytes, bytes | None, int, bytes, bytes, bytes]
 # A ZnodeTuple for the decoder: with the full type, mypyc would take each tuple apart and put it together again.
 BoxedZnode: TypeAlias = tuple[object, ...]
 
@@ -90,7 +92,7 @@ _LONG: Final = Struct(">q")
 _SESSION: Final = Struct(">qi")
 _SEAL: Final = Struct(">qi1s")
 _DIGEST: Final = Struct(">qiq")
-_ZNODE_TAIL: Final = Struct(">qqqqqiiiqq")
+_ZNODE_TAIL: Final = Struct(">q16s36s8s")
 
 _unpack_int: Final = _INT.unpack_from
 _unpack_long: Final = _LONG.unpack_from
@@ -411,10 +413,10 @@ def decode_znodes(data: bytes, pos: int, out: list[BoxedZnode], max_field_bytes:
             start = stop + 4
             if size >= 0:
                 stop = start + size
-                append((path, data[start:stop], *_unpack_znode_tail(data, stop)))
+                append((path, data[start:stop]) + _unpack_znode_tail(data, stop))  # noqa: RUF005  # no list in between
             elif size == -1:
                 stop = start
-                append((path, None, *_unpack_znode_tail(data, stop)))
+                append((path, None) + _unpack_znode_tail(data, stop))  # noqa: RUF005  # no list in between
             else:
                 break
             pos = stop + _ZNODE_TAIL_BYTES

@@ -17,7 +17,7 @@ from coati.seams import Disk
 from coati.storage import epochs, format
 from coati.storage.format import ZxidDigest
 from coati.storage.snapshot import SnapshotReader
-from coati.storage.txnlog import LogEnd, LogReader
+from coati.storage.txnlog import Entry, LogEnd, LogReader
 from coati.wire.txns import TxnRecord, decode_txn
 
 logger = logging.getLogger("coati.storage")
@@ -119,12 +119,12 @@ def _is_misnamed(name: str) -> bool:
 def newest_snapshot_bytes(disk: Disk, directory: str) -> int:
     """The size of the newest snapshot's file, 0 if there is none. Raises OSError."""
     names = list_snapshots(disk, directory)
-    return disk.size(f"{directory}/{names[-1].name}") if names else 0
+    return disk.size(f"{directory}/{names[0].name}") if names else 0
 
 
 class Recovered(Generic[T]):
-    """What recovery found. Take `tree`, then exhaust `txns()`: after that `last_zxid` and the epochs are known, and the
-    store can be appended to.
+    """What recovery found. Take `tree`, then exhaust `batches()` or `txns()`: after that `last_zxid` and the epochs are
+    known, and the store can be appended to.
 
     `tree` is None without a snapshot; then either `fresh` is set, or snapshot.trust.empty lets a pristine tree replay
     everything. With `fresh` there is no data at all. `last_zxid` is then 0, or -1 if the database must not come into
@@ -148,6 +148,7 @@ class Recovered(Generic[T]):
         self._disk = disk
         self._max_payload_bytes = max_payload_bytes
         self._on_done = on_done
+        self._ends: list[LogEnd] = []
         self._rejected: list[SnapshotName] = []
         self._content_zxid = -1  # the last txn that the snapshot may hold in part
 
@@ -200,8 +201,8 @@ class Recovered(Generic[T]):
         if reader.digest is not None and reader.digest.zxid > 0 and reader.digest.zxid >= name.zxid:
             self.digest = reader.digest
 
-    def txns(self) -> Iterator[TxnRecord]:
-        """The txns after the snapshot, in order and without a gap.
+    def batches(self) -> Iterator[list[Entry]]:
+        """(zxid, payload) of the txns after the snapshot, in order and without a gap, some at a time.
 
         At its end the torn tail is cut off, the epochs are checked and the log is ready for appending. Raises
         StorageCorrupt, and StorageFailed when the disk fails.
@@ -211,21 +212,30 @@ class Recovered(Generic[T]):
         except OSError as error:
             raise unusable(error) from error
 
-    def _replay(self) -> Iterator[TxnRecord]:
-        zxids = list_logs(self._disk, self._places.logs)
-        lost = [name.zxid for name in self._rejected]
-        after = max(self.last_zxid, 0)
-        reader = LogReader(self._disk, self._places.logs, zxids, after, self._max_payload_bytes, lost)
-        for batch in reader.batches():
+    def txns(self) -> Iterator[TxnRecord]:
+        """The same, decoded."""
+        for batch in self.batches():
             for zxid, payload in batch:
                 try:
                     record = decode_txn(payload)
                 except MarshallingError as error:
-                    end = reader.ends[-1]
-                    reason = f"the txn {zxid:#x} at or after here: {error}"
-                    raise StorageCorrupt(end.path, end.position, reason) from None
-                self.last_zxid = zxid
+                    raise self.unreadable(zxid, error) from None
                 yield record
+
+    def unreadable(self, zxid: int, error: MarshallingError) -> StorageCorrupt:
+        """What to raise when the payload of a txn of the last batch is none, though its checksum is right."""
+        end = self._ends[-1]
+        return StorageCorrupt(end.path, end.position, f"the txn {zxid:#x} at or after here: {error}")
+
+    def _replay(self) -> Iterator[list[Entry]]:
+        zxids = list_logs(self._disk, self._places.logs)
+        lost = [name.zxid for name in self._rejected]
+        after = max(self.last_zxid, 0)
+        reader = LogReader(self._disk, self._places.logs, zxids, after, self._max_payload_bytes, lost)
+        self._ends = reader.ends
+        for batch in reader.batches():
+            self.last_zxid = batch[-1][0]
+            yield batch
         self._check_reach()
         self._finish(reader.ends)
 

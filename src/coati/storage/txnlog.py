@@ -279,7 +279,6 @@ class LogAppender:
         self._size = 0  # as padded; a large batch may have gone beyond it
         self._forgotten = 0  # up to here the pages may go
         self._is_new = False  # the directory entry is not durable yet
-        self.sync_count = 0
         self.sync_ms = 0.0  # of the last sync
         self.written_bytes = 0
 
@@ -358,7 +357,6 @@ class LogAppender:
         if not self._force_sync:
             return
         self.sync_ms = self._file.sync()
-        self.sync_count += 1
         if self._position - self._forgotten >= FORGET_BYTES:
             self._forgotten = self._position
             self._file.forget(self._position)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from coati.testing.history import Conn, Operation, State, Story, Violation
+from coati.testing.reports import Reports
 from coati.testing.requests import WRITES
 from coati.testing.timeline import Timeline, is_session
 from coati.wire import codes
@@ -20,13 +21,14 @@ from coati.wire import codes
 class SessionRules:
     """`skew_ms`: a txn's time less the history's; None: no times are compared. `starts_ms`: when servers began to lead.
 
-    `lag_ms`: how long a leader may not know of what a learner heard. `grace_ms`: beyond timeout and tick, for failover.
-    `end_ms`: until when a server led; None: the last line of the history. `sids`: the high bytes of session ids.
+    `reports`: what leaders knew of what learners heard; None: all of it. `grace_ms`: beyond timeout and tick, for
+    failover. `end_ms`: until when a server led; None: the last line of the history. `sids`: the high bytes of session
+    ids.
     """
 
     skew_ms: int | None = None
     tick_ms: int = 2000
-    lag_ms: int = 0
+    reports: Reports | None = None
     grace_ms: int = 0
     starts_ms: Sequence[int] = ()
     end_ms: int | None = None
@@ -139,47 +141,42 @@ def _check_homes(story: Story) -> list[Violation]:
 
 def _check_times(story: Story, timeline: Timeline, rules: SessionRules, skew_ms: int) -> list[Violation]:
     """S2 and S3, for sessions that a client had."""
-    heard: dict[int, int] = {}
-    sent: dict[int, int] = {}
-    closing: dict[int, int] = {}
     expired = {
         session_id: timeline.done[zxid].time_ms - skew_ms
         for session_id, zxid in timeline.closed.items()
         if not timeline.done[zxid].cxid
     }
+    heard = _last_heard(story, timeline, rules, expired)
+    sent: dict[int, int] = {}
+    closing: dict[int, None] = {}
+    told: dict[int, list[int]] = {}
     for conn in story.conns.values():
         session_id = _session_of(conn)
         if conn.connected is not None:
             sent[session_id] = max(sent.get(session_id, 0), conn.connected.at_ms)
-            heard[session_id] = max(heard.get(session_id, 0), conn.asked.at_ms)
+            told.setdefault(session_id, []).append(conn.connected.timeout_ms)
         for operation in conn.calls:
-            at_ms = operation.call.at_ms
-            sent[session_id] = max(sent.get(session_id, 0), at_ms)
-            if operation.end is not None and at_ms <= expired.get(session_id, at_ms) - rules.lag_ms:
-                heard[session_id] = max(heard.get(session_id, 0), at_ms)
+            sent[session_id] = max(sent.get(session_id, 0), operation.call.at_ms)
             if operation.call.op == codes.OP_CLOSE_SESSION:
-                closing[session_id] = at_ms
+                closing[session_id] = None
     end_ms = rules.end_ms
     if end_ms is None:
         end_ms = story.lines[-1].at_ms if story.lines else 0
-    told: dict[int, list[int]] = {}
-    for conn in story.conns.values():
-        if conn.connected is not None:
-            told.setdefault(conn.connected.session_id, []).append(conn.connected.timeout_ms)
     found = []
     for session_id, timeout_ms in timeline.timeouts.items():
-        if session_id not in heard:
+        if session_id not in told:
             continue
-        conn_timeouts = told.get(session_id, [])
+        timeouts_ms = [timeout_ms, *told[session_id]]
         over_ms = expired.get(session_id)
         if over_ms is not None:
-            base = max([heard[session_id], *(start for start in rules.starts_ms if start <= over_ms)])
-            if over_ms < base + min([timeout_ms, *conn_timeouts]):
-                text = f"session {session_id:#x} expired {over_ms - base} ms after it was heard, or the leader came"
+            began_ms = _began_ms(session_id, timeline, rules, over_ms, skew_ms)
+            base_ms = max(heard.get(session_id, 0), began_ms)
+            if over_ms < base_ms + min(timeouts_ms):
+                text = f"session {session_id:#x} expired {over_ms - base_ms} ms after it was heard, or the leader came"
                 found.append(Violation("S2", text, [timeline.done[timeline.closed[session_id]]]))
         elif session_id in timeline.closed or session_id in closing:
             continue
-        limit = max([timeout_ms, *conn_timeouts]) + rules.tick_ms + rules.grace_ms
+        limit = max(timeouts_ms) + rules.tick_ms + rules.grace_ms
         until = end_ms if over_ms is None else over_ms
         # Each leader gives it all of its time again, however long there was none.
         last = max([sent[session_id], *(start for start in rules.starts_ms if start <= until)])
@@ -187,3 +184,34 @@ def _check_times(story: Story, timeline: Timeline, rules: SessionRules, skew_ms:
             text = f"session {session_id:#x} lives {until - last} ms after the last contact"
             found.append(Violation("S3", text, [timeline.timeouts[session_id], over_ms]))
     return found
+
+
+def _last_heard(story: Story, timeline: Timeline, rules: SessionRules, expired: dict[int, int]) -> dict[int, int]:
+    """When whoever let a session expire, or the only server there is, is sure to have heard of its client last."""
+    heard: dict[int, int] = {}
+    reports = rules.reports
+    for conn in story.conns.values():
+        session_id = _session_of(conn)
+        over_ms = expired.get(session_id)
+        if over_ms is None:
+            continue
+        server, epoch = conn.asked.server, timeline.closed[session_id] >> 32
+        if conn.connected is not None and (reports is None or reports.serves(server, epoch, conn.asked.at_ms)):
+            heard[session_id] = max(heard.get(session_id, 0), conn.asked.at_ms)
+        for operation in conn.calls:
+            at_ms = operation.call.at_ms
+            if operation.end is None or at_ms > over_ms:
+                continue
+            if reports is None or reports.is_known(server, epoch, at_ms, over_ms):
+                heard[session_id] = max(heard.get(session_id, 0), at_ms)
+    return heard
+
+
+def _began_ms(session_id: int, timeline: Timeline, rules: SessionRules, over_ms: int, skew_ms: int) -> int:
+    """When the leader that let the session expire began to watch over it: with its epoch, or with the session."""
+    reports, opened = rules.reports, timeline.opened.get(session_id, 0)
+    epoch = timeline.closed[session_id] >> 32
+    if reports is None:
+        return max((start for start in rules.starts_ms if start <= over_ms), default=0)
+    began_ms = reports.began_ms.get(epoch, 0)
+    return max(began_ms, timeline.done[opened].time_ms - skew_ms) if opened >> 32 == epoch else began_ms

@@ -107,6 +107,10 @@ class _Pass:
             text = f"server {trace.sid} votes with {trace.zxid:#x}, its disk ends at {server.last:#x}"
             self.fail("Z10", text, trace)
 
+    def on_joining(self, server: _Server, trace: Trace) -> None:
+        """What the role before had asked the disk to write may have come only now; it promised what it had then."""
+        server.epoch_synced = None
+
     def on_leading(self, server: _Server, trace: Trace) -> None:
         """Z1, and Z6: whoever leads has all that was committed."""
         other = self.leaders.setdefault(trace.epoch, trace)
@@ -277,6 +281,7 @@ class _Pass:
 
 _HANDLERS = {
     history.LOOKING: _Pass.on_looking,
+    history.JOINING: _Pass.on_joining,
     history.LEADING: _Pass.on_leading,
     history.SERVING: _Pass.on_serving,
     history.DOWN: _Pass.on_down,
@@ -305,7 +310,8 @@ def check_traces(
     """All that traces show."""
     one_pass = _Pass(quorum)
     for trace in traces:
-        one_pass.take(trace)
+        if trace.kind != history.REPORTED:
+            one_pass.take(trace)
     one_pass.finish()
     found = one_pass.found + _check_skips(traces, one_pass)
     if max_lag_ms is not None:
@@ -406,7 +412,8 @@ def committed_log(
     """
     one_pass = _Pass(quorum or Quorum())
     for trace in traces:
-        one_pass.take(trace)
+        if trace.kind != history.REPORTED:
+            one_pass.take(trace)
     delivered = sorted({**one_pass.applied, **one_pass.committed, **one_pass.implied})
     if delivered:
         payloads = dict(one_pass.content)

@@ -22,6 +22,7 @@ EXPIRED: Final = "expired"
 
 # What a Trace says; in brackets the fields that count besides `at_ms` and `sid`.
 LOOKING: Final = "looking"  # [zxid: the last one it claims in its vote]
+JOINING: Final = "joining"  # it begins to follow or observe
 LEADING: Final = "leading"  # [epoch] it sends NEWLEADER
 SERVING: Final = "serving"  # [epoch, is_leader] it serves clients
 DOWN: Final = "down"  # the process is gone
@@ -36,6 +37,7 @@ ACKED: Final = "acked"  # [zxid] ACK of a proposal is sent; a leader's own ack i
 ACKED_LEADER: Final = "acked leader"  # [epoch] ACK of NEWLEADER is sent
 COMMITTED: Final = "committed"  # [zxid, acks: whom the leader counted]
 APPLIED: Final = "applied"  # [zxid, digest]
+REPORTED: Final = "reported"  # [epoch, acks: the learner, count: until when in ms it has told whom it heard of]
 WATCHES: Final = "watches"  # [count: watches held, acks: connections open]
 
 

@@ -22,6 +22,7 @@ from coati.testing.check_zab import Quorum
 from coati.testing.checkers import Rules, check
 from coati.testing.cluster import ClusterConfig
 from coati.testing.history import History, ServerLog, Trace, Violation
+from coati.testing.reports import Reports
 from coati.testing.server import SimLink
 from coati.testing.sim_member import TracedCluster
 from coati.testing.workload import Walker
@@ -43,6 +44,7 @@ REACH: Final = (
     "observer join",
     "log roll",
     "purge",
+    "snapshot under close or multi",
 )
 FAULTS: Final = {
     "kill": 5,
@@ -93,12 +95,13 @@ class Sim:
             purges=dice.random() < 0.5,
         )
         self._disk_ms = self.config.disk_ms
-        self.cluster = TracedCluster(self.config, dice=dice)
+        self.cluster = TracedCluster(self.config, dice=dice, on_snapshot=self._on_snapshot)
         self.net, self.clock = self.cluster.net, self.cluster.clock
         self.net.delay_ms = dice.choice(((1, 1), (1, 10), (5, 40)))
         self.net.split_share = dice.choice((0.0, 0.0, 0.2))
         self.net.vote_loss = dice.choice((0.0, 0.0, 0.1))
         self.fault_share = dice.choice((0.0, 0.3, 0.6, 0.9))
+        self._is_healing = False
         self.history = History(lambda: self.clock.now_ms)
         self.faults: Counter[str] = Counter()
         self.reach = self.cluster.reach
@@ -279,10 +282,31 @@ class Sim:
                 if ways & 2:
                     self.net.cut(other, one)
 
+    def _on_snapshot(self, sid: int, leader_sid: int) -> None:
+        """A snapshot begins to come, and for so short a time that other faults hardly ever fall into it."""
+        dice = self.dice
+        if not self._is_healing and dice.random() < self.fault_share / 2:
+            due_ms = self.clock.now_ms + dice.randint(0, 2 * self.config.disk_ms[1])
+            what = dice.choice(("link", "learner", "leader"))
+            self.clock.call_at(due_ms, lambda: self._break_snapshot(what, sid, leader_sid))
+
+    def _break_snapshot(self, what: str, sid: int, leader_sid: int) -> None:
+        if self._is_healing:
+            return
+        self.faults["snapshot"] += 1
+        if what == "link":
+            for link in self.net.links_between(sid, leader_sid):
+                self.net.close(link)
+            return
+        victim = self.cluster.members[sid if what == "learner" else leader_sid]
+        if victim.is_up:
+            victim.crash()
+
     # Healing
 
     def _heal_core(self) -> None:
         """A random quorum is whole and among itself; the others are dead or unheard. It must serve, in time."""
+        self._is_healing = True
         dice, config = self.dice, self.config
         voters = self.cluster.view.voters()
         self.core = sorted(dice.sample(voters, dice.randint(len(voters) // 2 + 1, len(voters))))
@@ -357,7 +381,7 @@ class Sim:
         sessions = SessionRules(
             skew_ms=None if self._has_steps_of_clock else self.clock.skew_ms,
             tick_ms=config.tick_ms,
-            lag_ms=lag_ms,
+            reports=Reports(self.traces),
             grace_ms=lag_ms + 1000,
             sids=list(self.cluster.members),
         )

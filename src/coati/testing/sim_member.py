@@ -8,7 +8,7 @@ it is known to be committed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 from coati.server.driver import Driver
@@ -25,13 +25,14 @@ from coati.wire.quorum import (
     LEADING,
     LOOKING,
     NEWLEADER,
+    PING,
     PROPOSAL,
     SNAP,
     TRUNC,
     Packet,
     PacketReader,
 )
-from coati.wire.txns import CloseSessionTxn, decode_txn
+from coati.wire.txns import CloseSessionTxn, MultiTxn, decode_txn
 from coati.wire.zxid import counter_of, epoch_of, make_zxid
 from coati.zab.leader import Leader
 from coati.zab.learner import CHOOSING, INSTALLING, SERVING, Learner
@@ -106,6 +107,8 @@ class TracedHub(Hub):
         for packet in packets:
             if packet.type in (DIFF, TRUNC, SNAP, PROPOSAL, NEWLEADER) and isinstance(self.peer.role, Learner):
                 self.member.on_sync_packet(self.peer.role, packet)
+            elif packet.type == PING and isinstance(self.peer.role, Leader):
+                self.member.on_report(self.peer.role, link)
         super().on_packets(link, packets)
 
     def on_link_lost(self, link: int) -> None:
@@ -137,6 +140,11 @@ class TracedDriver(Driver):
     """Tells when a turn is over, and everything in its place."""
 
     member: TracedMember
+
+    @property
+    def is_writing_snapshot(self) -> bool:
+        """Begun, and not ended."""
+        return self._export is not None
 
     def _finish_turn(self) -> None:
         super()._finish_turn()
@@ -175,6 +183,7 @@ class TracedMember(SimMember):
         assert isinstance(cluster, TracedCluster)
         self.traces = cluster.traces
         self.reach = cluster.reach
+        self.on_snapshot = cluster.on_snapshot
         # A snapshot that may be in place before anybody hears of it.
         self.installing_zxid = -1
         self._led_epoch = -1
@@ -187,6 +196,9 @@ class TracedMember(SimMember):
         self._began_ms = 0
         self._last_role: Learner | Leader | None = None
         self._last_state = SERVING
+        # When each round of PINGs began, the first one being round 1.
+        self._pinging: Leader | None = None
+        self._rounds_ms: list[int] = [0]
 
     def make_store(self, config: StoreConfig) -> Store:
         return TracedStore(self.disk, config, self)
@@ -249,10 +261,17 @@ class TracedMember(SimMember):
             return
         self.traces.append(trace)
         record = decode_txn(payload)
+        if isinstance(record.txn, CloseSessionTxn | MultiTxn) and self.is_writing_snapshot:
+            self.count("snapshot under close or multi")
         if isinstance(record.txn, CloseSessionTxn) and not record.header.cxid and self.state == LEADING:
             self.count("expiry")
             if self.clock.now_ms - self._began_ms < self.cluster.config.min_session_timeout_ms * 2:
                 self.count("expiry during failover")
+
+    @property
+    def is_writing_snapshot(self) -> bool:
+        """Whether a snapshot is on its way to the disk."""
+        return isinstance(self.driver, TracedDriver) and self.driver.is_writing_snapshot
 
     def is_serving_role(self) -> bool:
         """Whether the hub has begun to serve in this role."""
@@ -276,15 +295,36 @@ class TracedMember(SimMember):
     def on_turn(self) -> None:
         """Everything is in its place: a vote that was sent in this turn is looked at."""
         peer = self.hub.peer
+        if isinstance(peer.role, Leader):
+            self._note_rounds(peer.role)
         last = self._last_role
         if isinstance(last, Learner) and peer.role is not last and CHOOSING <= self._last_state < SERVING:
             self.count("leader change during sync")
+        if isinstance(peer.role, Learner) and peer.role is not last:
+            self.trace(history.JOINING, 0)
         self._last_role = peer.role
         self._last_state = peer.role.state if isinstance(peer.role, Learner) else SERVING
         if peer.state == LOOKING and peer.term != self._looked_term:
             self._looked_term = peer.term
             self._unsure.clear()
             self.trace(history.LOOKING, peer.logged_zxid)
+
+    def _note_rounds(self, role: Leader) -> None:
+        """PINGs leave in the moment in which their round begins."""
+        if role is not self._pinging:
+            self._pinging = role
+            self._rounds_ms = [0]
+        self._rounds_ms += [self.clock.now_ms] * (role.rounds.begun + 1 - len(self._rounds_ms))
+
+    def on_report(self, role: Leader, link: int) -> None:
+        """An answer to a PING: it tells whom that learner had heard of when the PING was sent."""
+        learner = role.attendance.by_link.get(link)
+        if learner is not None and role is self._pinging and learner.round < role.rounds.begun:
+            sent_ms = self._rounds_ms[learner.round + 1]
+            acks = (learner.sid,)
+            self.traces.append(
+                Trace(self.clock.now_ms, self.sid, history.REPORTED, epoch=role.epoch, count=sent_ms, acks=acks)
+            )
 
     def on_learner_sends(self, role: Learner, data: bytes) -> None:
         """Acknowledgements."""
@@ -309,6 +349,8 @@ class TracedMember(SimMember):
         """Which way the leader has chosen."""
         if packet.type in (DIFF, TRUNC, SNAP):
             self._sync = [packet.type]
+            if packet.type == SNAP:
+                self.on_snapshot(self.sid, role.leader_sid)
         elif packet.type == PROPOSAL and self._sync:
             self._sync.append(packet.zxid)
         elif packet.type == NEWLEADER and self._sync:
@@ -335,13 +377,23 @@ class TracedMember(SimMember):
 
 
 class TracedCluster(SimCluster):
-    """`traces` of all members in the order of one clock; `reach`: what has happened how often."""
+    """`traces` of all members in the order of one clock; `reach`: what has happened how often.
+
+    `on_snapshot` hears of a snapshot that begins to come, of the server that gets it, and of its leader.
+    """
 
     member_type: type[SimMember] = TracedMember
 
-    def __init__(self, config: ClusterConfig | None = None, *, dice: Random | None = None) -> None:
+    def __init__(
+        self,
+        config: ClusterConfig | None = None,
+        *,
+        dice: Random | None = None,
+        on_snapshot: Callable[[int, int], None],
+    ) -> None:
         self.traces: list[Trace] = []
         self.reach: Counter[str] = Counter()
+        self.on_snapshot = on_snapshot
         super().__init__(config, dice=dice)
 
 

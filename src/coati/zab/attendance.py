@@ -133,7 +133,7 @@ class Attendance:
     `forwarding`: PROPOSAL and COMMIT. `observing`: INFORM. `following`: PING.
     """
 
-    __slots__ = ("_holding", "_outbox", "by_link", "following", "forwarding", "last_refusal", "observing")
+    __slots__ = ("_holding", "_outbox", "by_link", "following", "forwarding", "observing")
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -143,8 +143,6 @@ class Attendance:
         self.following: list[int] = []
         # Learners for which all waits behind a snapshot.
         self._holding: list[LearnerLink] = []
-        # Why the last link was closed, for the log.
-        self.last_refusal = ""
 
     def of_sid(self, sid: int) -> LearnerLink | None:
         """The link of a server."""
@@ -204,7 +202,7 @@ class Attendance:
 
     def drop(self, learner: LearnerLink, why: str) -> None:
         """Closes its link."""
-        self.last_refusal = f"link {learner.link}, server {learner.sid}: {why}"
+        self._outbox.refusals.append((learner.link, learner.sid, why))
         self._outbox.closes.append(learner.link)
         self.forget(learner)
 

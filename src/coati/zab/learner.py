@@ -194,13 +194,10 @@ class Learner(Broadcast):
         return [*self._committed, *self._proposed]
 
     def next_deadline_ms(self) -> int | None:
-        """When `on_tick` wants to be called at the latest."""
+        """When `on_tick` wants to be called at the latest: at once when the disk is done, for patience begins anew."""
         if self.is_over:
             return None
-        if self._forgives:
-            # At once: patience begins anew where the disk was done, not where the old one would have ended.
-            return self._heard_ms
-        deadline_ms = self._heard_ms + self._patience_ms()
+        deadline_ms = self._heard_ms + (0 if self._forgives else self._patience_ms())
         return deadline_ms if self._dial_at_ms == NOTHING else min(deadline_ms, self._dial_at_ms)
 
     def _patience_ms(self) -> int:

@@ -38,6 +38,7 @@ class Outbox:
     session, timeout in ms); `touched` (link, sessions and timeouts); `synced` tokens; `revalidated` (session, whether
     it lives).
     `snapshots`: links on which the tree is to be sent.
+    For the log: `refusals` (link, sid or -1, why) of learners whose links are closed.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Outbox:
         "dials",
         "log",
         "reconnect",
+        "refusals",
         "requests",
         "revalidated",
         "revalidations",
@@ -64,6 +66,7 @@ class Outbox:
         self.sends: list[tuple[int, bytes]] = []
         self.closes: list[int] = []
         self.dials: list[int] = []
+        self.refusals: list[tuple[int, int, str]] = []
         self.reconnect = False
         self.log: list[tuple[int, bytes]] = []
         self.accepted_epoch = NOTHING
