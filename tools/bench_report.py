@@ -27,13 +27,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from tools.bench_rows import HEAP, LARGE_HEAP, Measured, Row, rounded
+from tools.bench_observers import KEY as OBSERVERS
+from tools.bench_observers import with_a_core_each
+from tools.bench_rows import HEAP, LARGE_HEAP, Measured, Row, rounded, short
 from tools.bench_servers import COMPILED, JAVA, JAVA_VERSION, PURE
 from tools.javapeer import java_command
 
 NAMES: Final = {JAVA: f"Java {JAVA_VERSION}", PURE: "coati pure", COMPILED: "coati compiled"}
 COLOURS: Final = {JAVA: "#8a8f98", PURE: "#3b7dd8", COMPILED: "#d9722b"}
 BAR_COLOUR: Final = "#b3261e"
+FAILOVER: Final = "trio-failover"
 SYNC_PROBES: Final = 200
 SYNC_BYTES: Final = 4096
 ABOUT: Final = """\
@@ -49,7 +52,13 @@ ABOUT: Final = """\
 ABOUT_TRIO: Final = """\
 Three of a kind, clients spread over them. Each round has a new ensemble, and no other one runs. For throughput all
 three are on one core; for what takes its time alone (a lone write, starts, elections) they have the whole machine, and
-the client sleeps until its reply comes."""
+the client sleeps until its reply comes. A leader that was killed is back before the next one is killed."""
+ABOUT_OBSERVERS: Final = """\
+Three voters, and observers that join one by one. Reads go to all servers, writes to the voters. All servers share one
+core here, so that more of them do not answer more: what an observer brings is in the processor time that a read takes,
+from which the reads/s with a core for each server are computed, not measured. An observer has no vote, and nobody waits
+for it. What it costs is in the processor time of a write: the leader tells one more server, and the observer logs it.
+A lone write has the whole machine: two cores and one disk for all servers."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +93,15 @@ def result_of(row: Row, measured: Measured) -> dict[str, Any]:
         "title": row.title,
         "unit": row.unit,
         "compare": row.compare,
-        "values": {name: [_short(value) for value in values] for name, values in measured.values.items()},
-        "medians": {name: _short(value) for name, value in medians.items()},
+        "values": {name: [short(value) for value in values] for name, values in measured.values.items()},
+        "medians": {name: short(value) for name, value in medians.items()},
         "notes": measured.notes,
         "verdicts": {},
     }
     for name in row.bars:
         found = verdict(row, medians, name)
         if found is not None:
-            held = None if found.held is None else _short(found.held)
+            held = None if found.held is None else short(found.held)
             entry["verdicts"][name] = {"held": held, "bar": found.bar, "met": found.met}
     return entry
 
@@ -109,14 +118,45 @@ def render_markdown(rows: Sequence[Row], results: Mapping[str, Any], trio_rows: 
         "",
     ]
     lines += _table(rows, results)
-    lines += ["", "![results](results.svg)", "", "Beside the medians of the table:", ""]
+    lines += ["", "![results](results.svg)", *_notes(rows, results)]
+    if any(row.key in results["rows"] for row in trio_rows):
+        lines += ["", "## Three servers", "", ABOUT_TRIO, "", *_table(trio_rows, results)]
+        lines += ["", "![three servers](trio.svg)", *_notes(trio_rows, results)]
+        if FAILOVER in results["rows"]:
+            lines += ["", "![failovers](failover.svg)"]
+    if OBSERVERS in results["rows"]:
+        lines += ["", "## Observers", "", ABOUT_OBSERVERS, ""]
+        lines += [*_observers(results["rows"][OBSERVERS]["stages"]), "", "![observers](observers.svg)"]
+    return "\n".join(lines) + "\n"
+
+
+def _notes(rows: Sequence[Row], results: Mapping[str, Any]) -> list[str]:
+    lines = ["", "Beside the medians of the table:", ""]
     for row in rows:
         for note in results["rows"].get(row.key, {}).get("notes", []):
             lines.append(f"- {row.title}: {note}.")
-    if any(row.key in results["rows"] for row in trio_rows):
-        lines += ["", "## Three servers", "", ABOUT_TRIO, "", *_table(trio_rows, results)]
-        lines += ["", "![three servers](trio.svg)"]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _observers(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    columns = [
+        *("servers", "observers", "reads/s, all on one core", "us a read", "reads/s with a core each, computed"),
+        *("writes/s, all on one core", "us a write: leader", "a follower", "an observer"),
+        *("lone set, p50", "lone set, p99"),
+    ]
+    lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * (len(columns) - 1) + "|"]
+    for name in NAMES:
+        for stage in stages.get(name, []):
+            observer_us = stage["observer_us"]
+            figures = [
+                *(stage["reads_per_s"], stage["read_us"], with_a_core_each(stage), stage["writes_per_s"]),
+                *(stage["leader_us"], stage["follower_us"]),
+            ]
+            cells = [NAMES[name], str(stage["observers"]), *map(rounded, figures)]
+            cells.append("-" if observer_us is None else rounded(observer_us))
+            cells += [_quantity(stage["lone_set_us"], "us"), _quantity(stage["lone_set_p99_us"], "us")]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def _table(rows: Sequence[Row], results: Mapping[str, Any]) -> list[str]:
@@ -267,7 +307,3 @@ def _wrapped(title: str, width: int = 30) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return "\n".join(lines)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

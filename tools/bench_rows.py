@@ -11,7 +11,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,16 +53,17 @@ class Settings:
     warmup_s: float = 2.0
     starts: int = 5
     znodes: int = 1_000_000
+    trials: int = 30
 
 
-QUICK: Final = Settings(rounds=1, seconds=1.0, java_warmup_s=4.0, warmup_s=0.5, starts=2, znodes=50_000)
+QUICK: Final = Settings(rounds=1, seconds=1.0, java_warmup_s=4.0, warmup_s=0.5, starts=2, znodes=50_000, trials=2)
 
 
 @dataclass
 class Measured:
     """The values of each contender, round by round, and what else is worth saying.
 
-    `own` and `strangers` are how much of the server's processor, in percent, the server and all others used meanwhile:
+    `own` and `strangers` are how much of the servers' processor, in percent, the servers and all others used meanwhile:
     a noisy machine shows.
     """
 
@@ -75,24 +76,41 @@ class Measured:
         self.values.setdefault(name, []).append(value)
 
     @contextmanager
-    def watching(self, contender: Contender, server: Server) -> Iterator[None]:
+    def watching(self, contender: Contender, servers: Sequence[Server]) -> Iterator[None]:
         """Add the shares of the processor over the block."""
         if contender.cpu is None:
             yield
             return
-        start_s, start_busy_s, start_cpu_s = time.perf_counter(), busy_s(contender.cpu), server.cpu_s()
+        start_s, start_busy_s, start_cpu_s = time.perf_counter(), busy_s(contender.cpu), cpu_s(servers)
         yield
-        took_s, own_s = time.perf_counter() - start_s, server.cpu_s() - start_cpu_s
+        took_s, own_s = time.perf_counter() - start_s, cpu_s(servers) - start_cpu_s
         strange_s = busy_s(contender.cpu) - start_busy_s - own_s
         self.own.setdefault(contender.name, []).append(100 * own_s / took_s)
         self.strangers.setdefault(contender.name, []).append(max(0.0, 100 * strange_s / took_s))
 
     def per_own_s(self) -> dict[str, list[float]]:
-        """The values by second of processor time that the server itself had, which noise disturbs less."""
+        """The values by second of processor time that the servers themselves had, which noise disturbs less."""
         return {
             name: [value * 100 / share for value, share in zip(self.values[name], shares, strict=True)]
             for name, shares in self.own.items()
         }
+
+    def note_strangers(self) -> None:
+        """Says so if others had more of the servers' processor than can be overlooked."""
+        if any(share > STRANGERS_LIMIT for shares in self.strangers.values() for share in shares):
+            self.notes.append(f"other processes took of the server's processor: {each(self.strangers, '%')}")
+
+    def note_load(self, p99: Mapping[str, list[float]], generator: Mapping[str, list[float]]) -> None:
+        """What a reader wants to know of a pipeline besides its throughput."""
+        self.notes.append("p99 " + each(p99, "us"))
+        if self.own:
+            self.notes.append("in a second of server processor time " + each(self.per_own_s(), "ops"))
+        self.notes.append("the load took of its own processor " + each(generator, "%"))
+
+
+def cpu_s(servers: Sequence[Server]) -> float:
+    """Processor time that all of them used so far."""
+    return sum(server.cpu_s() for server in servers)
 
 
 @dataclass(frozen=True)
@@ -118,6 +136,7 @@ class Bench:
         self.say = say
         self._serial = 0
         self._filled: dict[str, tuple[Path, int]] = {}
+        self._once: dict[Callable[[Bench], Measured], Measured] = {}
 
     def fresh_dir(self, contender: Contender) -> Path:
         """A data directory that nobody used."""
@@ -137,16 +156,22 @@ class Bench:
                 self._filled[contender.name] = directory, server.rss_bytes()
         return self._filled[contender.name]
 
-    def plan(self, server: Server, mix: str, connections: int, in_flight: int) -> Plan:
-        """The plan of a measured round."""
+    def once(self, measure: Callable[[Bench], Measured]) -> Measured:
+        """What `measure` finds, measured the first time: for rows that show two sides of the same trials."""
+        if measure not in self._once:
+            self._once[measure] = measure(self)
+        return self._once[measure]
+
+    def plan(self, servers: Sequence[Server], mix: str, connections: int, in_flight: int) -> Plan:
+        """The plan of a measured round, on these servers in turn."""
         return Plan(
-            hosts=(server.address,),
+            hosts=tuple(server.address for server in servers),
             mix=mix,
             connections=connections,
             in_flight=in_flight,
             data_bytes=DATA_BYTES,
             seconds=self.settings.seconds,
-            warmup_seconds=0.5,
+            warmup_seconds=min(0.5, self.settings.seconds / 10),
             keep=True,
             spin=True,
         )
@@ -176,17 +201,16 @@ def in_turn(
             directory = bench.fresh_dir(contender)
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             server = stack.enter_context(contender.running(directory, heap=HEAP))
-            bench.warm(contender, bench.plan(server, mix, connections, in_flight))
+            bench.warm(contender, bench.plan([server], mix, connections, in_flight))
             server.pause()
             servers.append(server)
         for _ in range(bench.settings.rounds):
             for contender, server in zip(bench.contenders, servers, strict=True):
                 server.resume()
-                with measured.watching(contender, server):
-                    measured.add(contender.name, take(contender, bench.plan(server, mix, connections, in_flight)))
+                with measured.watching(contender, [server]):
+                    measured.add(contender.name, take(contender, bench.plan([server], mix, connections, in_flight)))
                 server.pause()
-    if any(share > STRANGERS_LIMIT for shares in measured.strangers.values() for share in shares):
-        measured.notes.append(f"other processes took of the server's processor: {_each(measured.strangers, '%')}")
+    measured.note_strangers()
     return measured
 
 
@@ -195,7 +219,6 @@ def throughput(mix: str, connections: int, in_flight: int) -> Callable[[Bench], 
 
     def measure(bench: Bench) -> Measured:
         p99: dict[str, list[float]] = {}
-
         generator: dict[str, list[float]] = {}
 
         def take(contender: Contender, plan: Plan) -> float:
@@ -206,10 +229,7 @@ def throughput(mix: str, connections: int, in_flight: int) -> Callable[[Bench], 
             return report.ops_per_s
 
         measured = in_turn(bench, mix, connections, in_flight, take)
-        measured.notes.append("p99 " + _each(p99, "us"))
-        if measured.own:
-            measured.notes.append("in a second of its own processor time " + _each(measured.per_own_s(), "ops"))
-        measured.notes.append("the load took of its own processor " + _each(generator, "%"))
+        measured.note_load(p99, generator)
         return measured
 
     return measure
@@ -231,8 +251,8 @@ def lone(mix: str) -> Callable[[Bench], Measured]:
             return report.latency_us(50)
 
         measured = in_turn(bench, mix, 1, 1, take)
-        measured.notes.append("p99 " + _each(p99, "us"))
-        measured.notes.append("p50 of a client that sleeps until the reply wakes it " + _each(sleeping, "us"))
+        measured.notes.append("p99 " + each(p99, "us"))
+        measured.notes.append("p50 of a client that sleeps until the reply wakes it " + each(sleeping, "us"))
         return measured
 
     return measure
@@ -247,7 +267,7 @@ def memory_empty(bench: Bench) -> Measured:
     """Resident memory of a server that has nothing and answered some requests."""
 
     def take(server: Server) -> float:
-        checked(run(replace(bench.plan(server, "get", 1, 1), seconds=0.2, keys=10, keep=False)))
+        checked(run(replace(bench.plan([server], "get", 1, 1), seconds=0.2, keys=10, keep=False)))
         return server.rss_bytes() / MB
 
     return _starts(bench, take)
@@ -264,7 +284,7 @@ def memory_filled(bench: Bench) -> Measured:
         with contender.running(directory, heap=LARGE_HEAP) as server:
             loaded[contender.name] = [server.rss_bytes() / MB]
         measured.add(contender.name, max(created[contender.name] + loaded[contender.name]))
-    measured.notes.append("just created " + _each(created, "MB") + "; just loaded " + _each(loaded, "MB"))
+    measured.notes.append("just created " + each(created, "MB") + "; just loaded " + each(loaded, "MB"))
     return measured
 
 
@@ -309,7 +329,7 @@ def snapshot_p99(bench: Bench) -> Measured:
             worst.setdefault(contender.name, []).append(latencies[-1] / 1e6)
             took.setdefault(contender.name, []).append(seconds)
             bench.say(f"  {contender.name}: p99 {p99_ms:.2f} ms of {len(latencies):,} gets in {seconds:.1f} s")
-    measured.notes.append("slowest get " + _each(worst, "ms") + "; the snapshot took " + _each(took, "s"))
+    measured.notes.append("slowest get " + each(worst, "ms") + "; the snapshot took " + each(took, "s"))
     return measured
 
 
@@ -419,6 +439,11 @@ def rounded(value: float) -> str:
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
+def short(value: float) -> float:
+    """Five digits, for results.json."""
+    return float(f"{value:.5g}")
+
+
 def _starts(bench: Bench, take: Callable[[Server], float]) -> Measured:
     measured = Measured()
     for _ in range(bench.settings.starts):
@@ -432,7 +457,8 @@ def _starts(bench: Bench, take: Callable[[Server], float]) -> Measured:
     return measured
 
 
-def _each(values: Mapping[str, list[float]], unit: str) -> str:
+def each(values: Mapping[str, list[float]], unit: str) -> str:
+    """The medians, in words."""
     return ", ".join(f"{name} {rounded(statistics.median(found))} {unit}" for name, found in values.items())
 
 

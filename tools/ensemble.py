@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from tests.interop.peers import HOST, CoatiServer
+from tools.hardware import WallClock
 from tools.javapeer import JavaServer, four_letter
 from tools.namespaces import Namespaces
 
@@ -39,6 +40,7 @@ CFG: Final[Mapping[str, str]] = {
     "maxSessionTimeout": "60000",
 }
 SERVING: Final = ("leader", "follower", "observer")
+SHIFTED: Final = Path(__file__).with_name("shifted_clock.py")
 
 
 class EnsembleFailed(RuntimeError):
@@ -53,12 +55,15 @@ class Member(CoatiServer):
     ) -> None:
         super().__init__(data_dir, port, props, cfg)
         self.sid = sid
+        self.clock: WallClock | None = None
         self._log_level = log_level
 
     def command(self) -> list[str]:
-        """As of a lone server, with another log level."""
+        """As of a lone server, with another log level, and with a clock that can be wrong if it has one."""
         command = super().command()
         command[command.index("--log-level") + 1] = self._log_level
+        if self.clock is not None:
+            command[1:4] = ["-P", str(SHIFTED), str(self.clock.path)]
         return command
 
     def launch(self) -> subprocess.Popen[bytes]:
@@ -69,7 +74,10 @@ class Member(CoatiServer):
 
 
 class Ensemble:
-    """So many voters, numbered from 1, and observers behind them. `kind` is coati or a version of Java's."""
+    """So many voters, numbered from 1, and observers behind them. `kind` is coati or a version of Java's.
+
+    `with_clocks`: the wall clock of each coati can be made wrong.
+    """
 
     def __init__(
         self,
@@ -82,6 +90,7 @@ class Ensemble:
         props: Mapping[str, str] | None = None,
         wires: Network | None = None,
         log_level: str = "info",
+        with_clocks: bool = False,
     ) -> None:
         sids = range(1, voters + observers + 1)
         self.voters = list(sids[:voters])
@@ -90,6 +99,8 @@ class Ensemble:
         self.ports: dict[int, tuple[int, int, int]] = {sid: (next(free), next(free), next(free)) for sid in sids}
         self.members: dict[int, Member | JavaServer] = {}
         self.log_level = log_level
+        # Of each, to make it wrong.
+        self.clocks = {sid: WallClock(scratch / f"clock{sid}") for sid in sids} if with_clocks else {}
         self._namespaces = wires if isinstance(wires, Namespaces) else None
         # Where each serves.
         self.hosts = {sid: HOST if self._namespaces is None else self._namespaces.add(sid) for sid in sids}
@@ -112,6 +123,7 @@ class Ensemble:
         if kind == "coati":
             member = Member(sid, data_dir, port, props=props, cfg=cfg, log_level=self.log_level)
             member.host = self.hosts[sid]
+            member.clock = self.clocks.get(sid)
             return member
         assert self._namespaces is None, "Java's are started on the loopback only"
         return JavaServer(kind, data_dir, port, props, cfg, sid=sid, jvm_args=("-Xmx256m",))
@@ -171,9 +183,10 @@ class Ensemble:
 
     def wait_all(self) -> None:
         """Until all serve. Raises EnsembleFailed, at once when one has died."""
-        self.wait(self._do_all_serve, "all to serve")
+        self.wait(self.do_all_serve, "all to serve")
 
-    def _do_all_serve(self) -> bool | None:
+    def do_all_serve(self) -> bool | None:
+        """Or None. Raises EnsembleFailed if one has ended."""
         for sid, member in self.members.items():
             if not member.is_running:
                 raise EnsembleFailed(f"server {sid} has ended:\n{member.log()[-3000:]}")

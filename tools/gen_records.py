@@ -1,6 +1,6 @@
 """Writes src/coati/wire/records.py from the table below; `--check` compares instead.
 
-A line is `Name: field type, ...` in wire order. Types: int long bool byte buffer string path, a record's name, and
+A line is `Name: field type, ...` in wire order. Types: int long bool buffer string path, a record's name, and
 `[type]` for a vector. A vector of paths or strings is never null, a vector of records keeps null apart.
 Source of the fields: zookeeper.jute.
 """
@@ -99,13 +99,12 @@ PYTHON_TYPE = {
     "int": "int",
     "long": "int",
     "bool": "bool",
-    "byte": "int",
     "buffer": "bytes | None",
     "string": "str",
     "path": "bytes",
 }
 
-METHOD = {"int": "int32", "long": "int64", "bool": "boolean", "byte": "octet"}
+METHOD = {"int": "int32", "long": "int64", "bool": "boolean"}
 
 Field = tuple[str, str]
 

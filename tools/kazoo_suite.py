@@ -42,16 +42,10 @@ SHOWN_REASON_CHARS: Final = 160
 LOG_TAIL_CHARS: Final = 2000
 PYTEST_RAN: Final = (0, 1, 5)  # all well, tests failed, none selected
 # What coati cannot do yet. When it can, the line here has become wrong, and that is an error like a failure.
-RECONFIG: Final = "changing an ensemble while it runs"
 KNOWN: Final[Mapping[str, str]] = {
-    "test_client.TestReconfig.test_add_remove_observer": RECONFIG,
-    "test_client.TestReconfig.test_bad_input": RECONFIG,
-    "test_client.TestReconfig.test_no_super_auth": RECONFIG,
     "test_client.TestSSLClient.test_create": "TLS",
-    "test_connection.TestReadOnlyMode.test_read_only": "a server that serves reads without a quorum",
 }
-# Our server refuses reconfigEnabled=true until it can do it.
-COATI_FLAGS: Final = ("--log-level", "warning", "--set", "reconfigEnabled=false")
+COATI_FLAGS: Final = ("--log-level", "warning")
 
 # kazoo's `java -cp PATH -Dname=value... QuorumPeerMain zoo.cfg` becomes `coati serve`, in the same process, since kazoo
 # will signal it. The log goes where kazoo looks for it when a test fails.

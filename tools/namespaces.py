@@ -28,14 +28,17 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def why_missing() -> str | None:
-    """Why there can be no such network here; None if there can."""
-    if shutil.which("ip") is None:
-        return "ip (of iproute2) is not installed"
+    """What has to be installed for such a network; None if all is there."""
+    return "ip (of iproute2) is not installed" if shutil.which("ip") is None else None
+
+
+def why_refused() -> str | None:
+    """Why this kernel lets this user have no such network, as in many containers; None if it does."""
     try:
         with Namespaces() as network:
             network.add(1)
     except (OSError, subprocess.CalledProcessError) as error:
-        return f"no network namespace can be made: {error}"
+        return f"no network namespace can be made here: {error}"
     return None
 
 
@@ -61,7 +64,7 @@ class Namespaces:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ending:
             ending.callback(_enter_and_close, os.open(OWN, os.O_RDONLY))
-            _checked(_libc.unshare(CLONE_NEWNET))
+            unshare(CLONE_NEWNET)
             self._hub = os.open(OWN, os.O_RDONLY)
             ending.callback(self._close)
             _ip("link", "set", "lo", "up")
@@ -84,11 +87,11 @@ class Namespaces:
     def add(self, sid: int) -> str:
         """A namespace for this server; its address."""
         _ip("link", "add", f"port{sid}", "type", "veth", "peer", "name", CARD, "address", hardware(sid))
-        _checked(_libc.unshare(CLONE_NEWNET))
+        unshare(CLONE_NEWNET)
         try:
             self._inner[sid] = os.open(OWN, os.O_RDONLY)
         finally:
-            _enter(self._hub)
+            enter(self._hub, CLONE_NEWNET)
         _ip("link", "set", CARD, "netns", f"/proc/{os.getpid()}/fd/{self._inner[sid]}")
         _ip("link", "set", f"port{sid}", "master", BRIDGE, "up")
         with self.inside(sid):
@@ -100,11 +103,11 @@ class Namespaces:
     @contextlib.contextmanager
     def inside(self, sid: int) -> Iterator[None]:
         """Sockets and processes that this thread makes in the block are in the server's namespace, and stay there."""
-        _enter(self._inner[sid])
+        enter(self._inner[sid], CLONE_NEWNET)
         try:
             yield
         finally:
-            _enter(self._hub)
+            enter(self._hub, CLONE_NEWNET)
 
     def block(self, *ways: tuple[int, int]) -> None:
         """From now on nothing gets from the first of each pair to the second."""
@@ -128,13 +131,19 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, stdin=subprocess.DEVNULL)
 
 
-def _enter(namespace: int) -> None:
-    _checked(_libc.setns(namespace, CLONE_NEWNET))
+def unshare(kind: int) -> None:
+    """This thread, and what it starts, is in a new namespace. Raises OSError."""
+    _checked(_libc.unshare(kind))
+
+
+def enter(namespace: int, kind: int) -> None:
+    """Into the one that this descriptor stands for. Raises OSError."""
+    _checked(_libc.setns(namespace, kind))
 
 
 def _enter_and_close(namespace: int) -> None:
     try:
-        _enter(namespace)
+        enter(namespace, CLONE_NEWNET)
     finally:
         os.close(namespace)
 

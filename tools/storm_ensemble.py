@@ -26,7 +26,7 @@ CHUNK: Final = 20
 
 
 class Tally:
-    """What some seeds have come across. `seen`: in how many of them."""
+    """What some seeds have come across, how often, and, `seen`, in how many of them."""
 
     def __init__(self) -> None:
         self.seeds = 0
@@ -48,9 +48,14 @@ class Tally:
         self.findings += other.findings
 
     def __str__(self) -> str:
-        reach = ", ".join(f"{what} {self.reach[what]} in {self.seen[what]}" for what in REACH)
+        shares = [(what, 100 * self.seen[what] / max(self.seeds, 1)) for what in REACH]
+        reach = ", ".join(f"{what} {self.reach[what]} in {share:.3g} %" for what, share in shares)
         hours = self.sim_ms / 3_600_000
         return f"{self.seeds} seeds, {self.faults} faults, {hours:.1f} simulated hours, {self.lines} lines; {reach}"
+
+    def rare(self) -> list[str]:
+        """What fewer runs have come across than one in a hundred."""
+        return [what for what in REACH if 100 * self.seen[what] < self.seeds]
 
 
 def run_seeds(first: int, count: int, steps: int) -> Tally:
@@ -95,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(finding, flush=True)
             total.add(tally)
             print(f"{time.monotonic() - started:6.0f} s  {total}", flush=True)
+    if total.rare():
+        print(f"in less than 1 %: {', '.join(total.rare())}", flush=True)
     date = options.date or datetime.datetime.now(datetime.UTC).date().isoformat()
     minutes = (time.monotonic() - started) / 60
     command = (

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from tests.interop import raw
+from tools.storm_reads import Reads
 from tools.tree_model import (
     BAD_VERSION,
     NO_NODE,
@@ -166,6 +167,17 @@ class Tree:
         except Refused as refused:
             return Outcome(refused.err)
 
+    def changed(self) -> list[bytes]:
+        """The znodes that were there before the last write, and have other data now or are gone."""
+        nodes, zxid = self.nodes, self.zxid
+        there = [path for path, node in self._before.items() if node is not None]
+        return [path for path in there if path not in nodes or nodes[path].mzxid == zxid]
+
+    def show(self, path: bytes) -> tuple[bytes, Stat] | None:
+        """What a client reads of a znode; None if it is not there."""
+        node = self.nodes.get(path)
+        return None if node is None else (node.data, node.stat())
+
     def _put(self, path: bytes, node: Znode | None) -> None:
         self._before.setdefault(path, self.nodes.get(path))
         if node is None:
@@ -254,6 +266,7 @@ class History:
         self._known: dict[int, None] = {}
         self._abandoned: dict[int, None] = {}
         self.highest_acked = 0
+        self.reads = Reads(self.fault, self.counts)
 
     def fault(self, text: str) -> None:
         """Notes a mistake of the server."""
@@ -289,6 +302,10 @@ class History:
         """From now on nobody speaks for this session: it must expire."""
         self._abandoned[session_id] = None
 
+    def is_abandoned(self, session_id: int) -> bool:
+        """Whether nobody speaks for it."""
+        return session_id in self._abandoned
+
     def waiting_to_expire(self, most_ms: int) -> list[int]:
         """Sessions that are there, have nobody, and have a timeout of at most so much."""
         sessions = self.tree.sessions
@@ -299,7 +316,10 @@ class History:
     def consume(self, directory: Path, *, is_over: bool) -> None:
         """Takes what the logs hold by now. `is_over`: the server is dead, so what is not there will never be."""
         for entry in self.logged(directory):
+            self.reads.judge_looks(self.tree.show, self.tree.zxid, entry.zxid - 1)
             self._take(entry)
+        self.reads.judge_looks(self.tree.show, self.tree.zxid, self.tree.zxid)
+        self.reads.judge_watches(self.tree.zxid)
         for key, answer in self._answers:
             self._judge(key, answer)
         self._answers = []
@@ -325,6 +345,8 @@ class History:
             self.tree.zxid = entry.zxid
             return
         outcome = self.tree.apply(entry, write)
+        for path in self.tree.changed():
+            self.reads.changed(path, entry.zxid)
         self.counts["txns"] += 1
         if entry.op == raw.ERROR and outcome.err != entry.number:
             self.fault(f"zxid {entry.zxid:#x}: {write} is logged as {entry.number} instead of {outcome}")

@@ -1,13 +1,14 @@
-"""The load of the storm over a real server: clients that write in pipelines, and the reading of a whole tree.
+"""The load of the storm over a real server: clients that write and read in pipelines, and the reading of a whole tree.
 
 Knows the client protocol through `tests.interop.raw` and tells a History all that is sent and received. Must not import
-coati, start servers or judge what they say.
+coati's server, start servers or judge what they say.
 Invariant: a write is known to the History before its first byte leaves, a reply as soon as it has come.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Final
 
 from tests.interop import raw
 from tools.storm_history import Answer, History, Shown, encode
-from tools.tree_model import Stat, Write
+from tools.storm_reads import NODE_DATA_CHANGED, WATCHED, Look, Watch, as_tuple, shown_of
+from tools.storm_registers import Registers
+from tools.tree_model import NO_NODE, OK, Stat, Write
 
 TIMEOUT_MS: Final = 30_000
 # A session that is left alone on purpose is to expire while the storm is still there to see it.
@@ -24,7 +27,12 @@ SHORT_TIMEOUT_MS: Final = 600
 # A client keeps this many znodes of a kind before it deletes some.
 MAX_MINE: Final = 120
 MAX_EPHEMERALS: Final = 20
-SHARED: Final = 4
+SHARED: Final = len(WATCHED)
+# Of the writes, how many have a read behind them, and of the reads, how many a sync before them or a watch.
+LOOKING: Final = 0.15
+SYNCING: Final = 0.3
+WATCHING: Final = 0.5
+REGISTER_SHARE: Final = 0.1
 READS_IN_FLIGHT: Final = 400
 REPLY_DEADLINE_S: Final = 30.0
 KINDS: Final = {
@@ -43,6 +51,11 @@ class Client:
         self.session_id = 0
         self.in_flight: deque[tuple[int, Write]] = deque()
         self.deadline_s = REPLY_DEADLINE_S
+        # Of the last reply on this connection; and when the session was last heard of.
+        self.last_zxid = 0
+        self.heard_s = time.monotonic()
+        # Znodes that all clients read and write, if there are such.
+        self.registers: Registers | None = None
         self._session: raw.Session | None = None
         self._password = raw.NO_PASSWORD
         self._is_closing = False
@@ -51,6 +64,10 @@ class Client:
         self._mine: list[bytes] = []
         self._ephemerals: list[bytes] = []
         self._sequence: list[bytes] = []
+        # Of a read in flight, what it has to have seen and whether it sets a watch. The watches of this connection, and
+        # the zxid of the reply that set each.
+        self._looks: dict[int, tuple[int, bool]] = {}
+        self._watching: dict[bytes, int] = {}
 
     @property
     def is_connected(self) -> bool:
@@ -60,6 +77,7 @@ class Client:
     def connect(self, host: str, port: int) -> bool:
         """A new session, or the old one again; False if the server has died meanwhile."""
         self.in_flight.clear()
+        self.last_zxid = 0
         if not self.session_id:
             self.history.opening += 1
         try:
@@ -69,10 +87,12 @@ class Client:
                 self.timeout_ms,
                 session_id=self.session_id,
                 password=self._password,
+                last_zxid=self.history.reads.floor(self.session_id),
                 deadline_s=self.deadline_s,
             )
         except raw.Expired:
-            self.history.fault(f"session {self.session_id:#x} has expired, and had a client all the time")
+            if not self.history.is_abandoned(self.session_id):
+                self.history.fault(f"session {self.session_id:#x} has expired, and had a client all the time")
             self._forget()
             return False
         except (raw.Closed, OSError):
@@ -86,6 +106,7 @@ class Client:
             self.history.counts["resumed"] += 1
         self.session_id = session.session_id
         self._password = session.password
+        self.heard_s = time.monotonic()
         return True
 
     def drop(self) -> None:
@@ -93,6 +114,10 @@ class Client:
         if self._session is not None:
             self._session.wire.close()
         self._session = None
+        for path, begin in self._watching.items():
+            self.history.reads.watched(Watch(path, self.session_id, begin, self.last_zxid, False))
+        self._watching = {}
+        self._looks = {}
 
     def send(self, write: Write) -> None:
         """One write, without waiting for what comes of it."""
@@ -107,10 +132,24 @@ class Client:
         """Reads replies until only so many are to come. Raises raw.Closed, raw.Silent."""
         assert self._session is not None
         while len(self.in_flight) > left:
-            reply = self._session.reply()
+            reply = self._session.receive()
+            if isinstance(reply, raw.Event):
+                self._on_event(reply)
+                continue
             xid, write = self.in_flight.popleft()
+            self.last_zxid = reply.zxid
+            self.heard_s = time.monotonic()
+            self.history.reads.at(self.session_id, reply.zxid)
             if reply.xid != xid:
                 self.history.fault(f"session {self.session_id:#x}: reply to {reply.xid} instead of {xid}")
+            if write.kind == "look":
+                self._looked(xid, write, reply)
+                continue
+            if write.kind in ("get", "sync"):
+                self._on_look(xid, write, reply)
+                continue
+            if self.registers is not None:
+                self.registers.returned(self.session_id, xid, reply.err)
             try:
                 body = raw.decode(encode(write)[0], reply.body)
             except raw.Malformed as error:
@@ -118,6 +157,25 @@ class Client:
                 continue
             self.history.answered(self.session_id, xid, Answer(reply.zxid, reply.err, body))
             self._remember(write, body)
+
+    def look(self, write: Write) -> None:
+        """A read behind a sync, without waiting for what comes of it."""
+        assert self._session is not None
+        assert self.registers is not None
+        self._xid += 2
+        self.registers.called(self.session_id, self._xid, write)
+        self.in_flight += [(self._xid - 1, Write("sync", write.path)), (self._xid, write)]
+        self._session.send(raw.SYNC, raw.ustring(write.path), self._xid - 1)
+        self._session.send(raw.GET_DATA, raw.path_watch(write.path), self._xid)
+
+    def _looked(self, xid: int, write: Write, reply: raw.Reply) -> None:
+        assert self.registers is not None
+        shown: tuple[bytes, Stat] | None = None
+        if not reply.err:
+            reader = raw.Reader(reply.body)
+            shown = (reader.buffer() or b"", as_tuple(reader.stat()))
+        self.registers.returned(self.session_id, xid, reply.err, shown)
+        self.history.counts["reads behind a sync"] += 1
 
     def drain(self, left: int = 0) -> None:
         """Reads replies while they come; then there is no connection any more."""
@@ -154,7 +212,62 @@ class Client:
     def burst(self, count: int) -> None:
         """Sends so many writes of all kinds."""
         for _ in range(count):
-            self.send(self._write())
+            if self.registers is not None and self.dice.random() < REGISTER_SHARE:
+                self._use_register(self.registers)
+            else:
+                self.send(self._write())
+            if self.dice.random() < LOOKING:
+                self._look()
+
+    def _use_register(self, registers: Registers) -> None:
+        write = registers.draw(self.dice, self._data())
+        if write.kind == "look":
+            self.look(write)
+        else:
+            registers.called(self.session_id, self._xid + 1, write)
+            self.send(write)
+
+    def _look(self) -> None:
+        """A read, now and then of all that anybody was told, and to be told of the next change."""
+        path = self.dice.choice(self._mine or WATCHED) if self.dice.random() < 0.5 else self.dice.choice(WATCHED)
+        least_zxid = 0
+        if self.dice.random() < SYNCING:
+            least_zxid = self.history.highest_acked
+            self._ask(Write("sync", b"/"), raw.SYNC, raw.ustring("/"))
+        watches = path in WATCHED and self.dice.random() < WATCHING
+        self._ask(Write("get", path), raw.GET_DATA, raw.path_watch(path, watches))
+        self._looks[self._xid] = (least_zxid, watches)
+
+    def _ask(self, what: Write, op: int, body: bytes) -> None:
+        """What leaves nothing in the log."""
+        assert self._session is not None
+        self._xid += 1
+        self.in_flight.append((self._xid, what))
+        self._session.send(op, body, self._xid)
+
+    def _on_look(self, xid: int, what: Write, reply: raw.Reply) -> None:
+        if reply.err != OK and (what.kind == "sync" or reply.err != NO_NODE):
+            self.history.fault(f"session {self.session_id:#x}: {what} was answered {reply.err}")
+            return
+        if what.kind == "sync":
+            return
+        least_zxid, watches = self._looks.pop(xid)
+        shown = shown_of(raw.decode(raw.GET_DATA, reply.body))
+        self.history.reads.looked(Look(reply.zxid, self.session_id, xid, what.path, shown), least_zxid)
+        if watches and shown is not None:
+            self._watching.setdefault(what.path, reply.zxid)
+
+    def _on_event(self, event: raw.Event) -> None:
+        """It comes before all that shows what caused it (E1)."""
+        path = (event.path or "").encode()
+        begin = self._watching.pop(path, None)
+        if begin is None or event.type != NODE_DATA_CHANGED:
+            self.history.fault(f"session {self.session_id:#x}: nobody waits for {event}")
+            return
+        if event.zxid <= self.last_zxid:
+            self.history.fault(f"session {self.session_id:#x}: {event} comes behind a reply at {self.last_zxid:#x}")
+        self.history.reads.at(self.session_id, event.zxid)
+        self.history.reads.watched(Watch(path, self.session_id, begin, event.zxid, True))
 
     def _write(self) -> Write:
         dice = self.dice
@@ -199,18 +312,19 @@ class Client:
     def _multi(self) -> Write:
         """Two or more creates that must come and go together; some must fail, at one place or another."""
         dice = self.dice
+        last = self._fresh(b"m")
         parts = [
             Write("check", b"/s/0"),
             self._create(),
             Write("create", b"/q/m-", self._data(), sequential=True),
             Write("set", b"/s/%d" % dice.randrange(SHARED), self._data()),
-            Write("create", self._fresh(b"m"), self._data()),
+            Write("create", last, self._data()),
         ]
         if self._mine and dice.random() < 0.3:
             parts.append(Write("delete", self._mine.pop(0)))
         if dice.random() < 0.2:
             parts.insert(dice.randrange(len(parts) + 1), Write("check", b"/s/1", version=1 << 30))
-        self._mine.append(parts[-1].path)
+        self._mine.append(last)
         return Write("multi", parts=tuple(parts))
 
     def _fresh(self, letter: bytes) -> bytes:
@@ -226,9 +340,14 @@ class Client:
     # What it reads.
 
     def ping(self) -> int:
-        """The server's last zxid. Raises raw.Closed."""
+        """The server's last zxid. Raises raw.Closed, raw.Silent."""
         assert self._session is not None
-        return self._session.ping()
+        zxid = self._session.ping()
+        self.heard_s = time.monotonic()
+        for event in self._session.events:
+            self._on_event(event)
+        self._session.events.clear()
+        return zxid
 
     def read_tree(self) -> Shown | None:
         """Data and Stat of everything; None if a znode vanished meanwhile. Raises raw.Closed."""
@@ -259,12 +378,6 @@ class Client:
             assert isinstance(names, list)
             found += [path.rstrip(b"/") + b"/" + name.encode() for name in names]
         return True
-
-
-def as_tuple(stat: raw.Stat) -> Stat:
-    """The fields in the order of the wire."""
-    head = (stat.czxid, stat.mzxid, stat.ctime, stat.mtime, stat.version, stat.cversion, stat.aversion)
-    return (*head, stat.ephemeral_owner, stat.data_length, stat.num_children, stat.pzxid)
 
 
 def foundations(names: list[str], ballast: int, dice: Random) -> Iterator[Write]:

@@ -703,7 +703,8 @@ def summary(counts: Counter[str]) -> str:
         f"{c['went on with a warning']} went on, "
         f"{c['errors not reached']} killed before, {c['tails torn']} tails torn; "
         f"{c['full disks']} full disks ({disks}); "
-        f"{c['writes']} writes, {c['acknowledged']} acknowledged, {c['txns']} txns, {c['resumed']} sessions resumed, "
+        f"{c['writes']} writes, {c['acknowledged']} acknowledged, {c['txns']} txns, "
+        f"{c['reads']} reads, {c['events']} events, {c['resumed']} sessions resumed, "
         f"{c['expired']} expired; {c['log']} logs, {c['snapshot']} snapshots, {c['half']} half ones, "
         f"{c['purged']} files purged; {c['trees compared']} trees compared, {c['Java compared']} more as Java has them"
     )
@@ -719,7 +720,7 @@ def run(options: argparse.Namespace) -> tuple[Counter[str], list[str]]:
             missing.append(f"Java: {no_java}")
         total += kills(options.seed, options.kills, java=no_java is None)
     if options.errors:
-        no_strace = strace.why_missing()
+        no_strace = strace.why_not()
         if no_strace is not None:
             missing.append(f"failing calls: {no_strace}")
         else:

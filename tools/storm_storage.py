@@ -28,7 +28,7 @@ from coati.testing.disk import PowerCut, SimDisk
 from coati.wire.codes import OP_CREATE
 from coati.wire.jute import Writer
 from coati.wire.records import ACL, CreateTxn, Id, StatPersisted, TxnHeader
-from coati.wire.txns import encode_txn
+from coati.wire.txns import decode_txn, encode_txn
 from coati.wire.zxid import make_zxid
 
 Entry: TypeAlias = tuple[int, bytes]
@@ -109,9 +109,11 @@ class Loaded:
         self.snapshot_zxid = recovered.snapshot_zxid
         if recovered.tree is not None:
             self.entries = recovered.tree
-        for record in recovered.txns():
-            assert isinstance(record.txn, CreateTxn)
-            self.entries.append((record.header.zxid, record.txn.data or b""))
+        for batch in recovered.batches():
+            for zxid, payload in batch:
+                txn = decode_txn(payload).txn
+                assert isinstance(txn, CreateTxn)
+                self.entries.append((zxid, txn.data or b""))
         self.fresh = recovered.fresh
         self.last_zxid = recovered.last_zxid
         self.accepted = recovered.accepted_epoch

@@ -65,6 +65,24 @@ class Injection:
         return f"{self.calls} {self.error} at {self.first}{'+' if self.is_lasting else ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Calls that take longer, by so much each."""
+
+    calls: str
+    delay_ms: int
+
+    def options(self, record: Path) -> list[str]:
+        """The command line of strace, without the program."""
+        inject = f"inject={self.calls}:delay_enter={self.delay_ms * 1000}"
+        return ["-f", "-o", str(record), "-e", f"trace={self.calls}", "-e", inject]
+
+
+def delayed(record: Path) -> int:
+    """How many calls were made to take longer."""
+    return record.read_text(errors="replace").count("(DELAYED)") if record.exists() else 0
+
+
 def draw(dice: Random, *, with_attached: bool = True) -> Injection:
     """Any of them; or of those only that need not be attached."""
     calls = dice.choice(sorted(CALLS if with_attached else CALLS.keys() - {"openat"}))
@@ -123,7 +141,7 @@ def _note(record: Record, written: dict[str, int], call: str) -> None:
 class Attached:
     """strace on a server that runs already; ends with it."""
 
-    def __init__(self, injection: Injection, record: Path, pid: int) -> None:
+    def __init__(self, injection: Injection | Delay, record: Path, pid: int) -> None:
         """Returns when the calls are watched. Raises OSError if they may not be."""
         command = ["strace", *injection.options(record), "-p", str(pid)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -148,8 +166,21 @@ def may_attach() -> bool:
 
 
 def why_missing() -> str | None:
-    """Why no calls can be made to fail here; None if they can."""
-    if shutil.which("strace") is None:
-        return "strace is not installed"
+    """What has to be installed to make calls fail; None if all is there."""
+    return "strace is not installed" if shutil.which("strace") is None else None
+
+
+def why_refused() -> str | None:
+    """Why this kernel lets nobody trace, as in many containers; None if it does."""
     done = subprocess.run(["strace", "-D", "--seccomp-bpf", "-f", "-o", os.devnull, "true"], capture_output=True)
     return None if done.returncode == 0 else f"strace cannot trace: {done.stderr.decode(errors='replace').strip()}"
+
+
+def why_not() -> str | None:
+    """Either of them."""
+    return why_missing() or why_refused()
+
+
+def why_not_attached() -> str | None:
+    """Why no process that runs already can be traced; None if it can."""
+    return why_not() or (None if may_attach() else "this user may not attach strace")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tools.bench_plots import render_failover, render_observers
 from tools.bench_report import render_markdown, render_plot, result_of, verdict
 from tools.bench_rows import ROWS, Bench, Measured, Row, rounded
 
@@ -106,6 +107,52 @@ def test_a_quick_run_is_marked() -> None:
 )
 def test_figures_have_about_three_digits(value: float, text: str) -> None:
     assert rounded(value) == text
+
+
+def stage(observers: int, reads_per_s: float, observer_us: float | None) -> dict[str, float | None]:
+    return {
+        "observers": observers, "reads_per_s": reads_per_s, "reads_per_core_s": 1000, "read_us": 1000,
+        "writes_per_s": 50_000, "leader_us": 9.87, "follower_us": 6.5, "observer_us": observer_us, "lone_set_us": 321,
+        "lone_set_p99_us": 654,
+    }  # fmt: skip
+
+
+STAGES = {"java": [stage(0, 900, None)], "pure": [stage(0, 1000, None), stage(1, 980, 3.21)]}
+
+
+def test_three_servers_and_observers_have_their_own_parts_of_the_page() -> None:
+    page = results()
+    assert "## Three servers" not in render_markdown([MORE], page, [LESS])
+    assert "## Observers" not in render_markdown([MORE], page, [LIMIT])
+    page["rows"]["trio-failover"] = page["rows"]["limit"]
+    page["rows"]["observers"] = {"title": "observers", "stages": STAGES}
+    text = render_markdown([MORE], page, [LIMIT])
+    first, _, rest = text.partition("## Three servers")
+    trio, _, observers = rest.partition("## Observers")
+    assert "- more is better: a note." in first
+    assert "- has a limit: a note." not in first
+    assert "- has a limit: a note." in trio
+    assert "![failovers](failover.svg)" in trio
+    assert "![observers](observers.svg)" in observers
+    table = [line for line in observers.splitlines() if line.startswith("|")]
+    assert table[2] == "| Java 3.9.3 | 0 | 900 | 1,000 | 3,000 | 50,000 | 9.87 | 6.50 | - | 321 us | 654 us |"
+    assert table[4] == "| coati pure | 1 | 980 | 1,000 | 4,000 | 50,000 | 9.87 | 6.50 | 3.21 | 321 us | 654 us |"
+    assert {line.count("|") for line in table} == {12}
+
+
+def test_plots_of_failovers_and_observers_are_the_same_each_time(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        render_failover({"java": [345, 360, 340], "pure": [218, 216, 1200]}, 1000, tmp_path / f"{place}-failover.svg")
+        render_observers(STAGES, tmp_path / f"{place}-observers.svg")
+    for name in ("failover", "observers"):
+        one = (tmp_path / f"one-{name}.svg").read_bytes()
+        assert one == (tmp_path / f"two-{name}.svg").read_bytes()
+        assert one.startswith(b"<?xml")
+
+
+def test_failovers_without_java_have_a_plot_too(tmp_path: Path) -> None:
+    render_failover({"pure": [218]}, 1000, tmp_path / "failover.svg")
+    assert (tmp_path / "failover.svg").stat().st_size
 
 
 def test_plot_is_written_and_the_same_each_time(tmp_path: Path) -> None:

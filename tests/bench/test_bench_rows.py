@@ -13,9 +13,11 @@ import pytest
 from coati.bench import BenchFailed, Plan, Report
 from coati.bench.load import Lane, Load
 from coati.bench.ring import access_ring
+from coati.bench.session import connect_request
 from tools import bench, bench_rows, bench_servers
-from tools.bench_rows import Bench, Settings, SnapshotWatch, checked, in_turn, is_snapshot, snapshots
-from tools.bench_servers import Contender, Server, busy_s
+from tools.bench import Part
+from tools.bench_rows import Bench, Measured, Settings, SnapshotWatch, checked, in_turn, is_snapshot, snapshots
+from tools.bench_servers import Contender, Server, ServerFailed, busy_s, has_session
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ class NoProcess:
     def close(self) -> None: ...
 
     def log(self) -> str:
-        return ""
+        return "mute"
 
 
 class LoggedServer(Server):
@@ -199,24 +201,65 @@ def test_time_of_a_processor_only_grows() -> None:
 def test_first_answer_ignores_connections_that_are_closed_without_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(NoProcess(), listener.getsockname()[1], Path())
-        asking: list[socket.socket] = []
-        bench_servers._ask(server, asking)
+        asking: dict[socket.socket, bytes] = {}
+        asked = connect_request(10_000)
+        bench_servers._ask(server, asked, asking)
         accepted, _ = listener.accept()
-        assert accepted.recv(100)[:4] == b"\0\0\0\x2d"  # a ConnectRequest of 45 bytes
+        assert accepted.recv(100) == asked
         accepted.close()
-        assert not bench_servers._has_session(asking[0])
-        bench_servers._ask(server, asking)
+        (closed,) = asking
+        assert not bench_servers._listen(closed, asking)
+        assert asking == {}
+        bench_servers._ask(server, asked, asking)
         accepted, _ = listener.accept()
-        accepted.sendall(b"\0\0\0\x25" + bytes(4) + b"\0\0\x75\x30" + b"\1" + bytes(30))
-        assert bench_servers._has_session(asking[1])
+        (open_one,) = asking
+        # In two pieces, as TCP may.
+        for piece, is_whole in ((b"\0\0\0\x25" + bytes(4) + b"\0\0\x75", False), (b"\x30\1" + bytes(30), True)):
+            accepted.sendall(piece)
+            assert bench_servers._listen(open_one, asking)
+            assert has_session(asking[open_one]) is is_whole
         for sock in (accepted, *asking):
             sock.close()
 
 
+def test_first_reply_gives_up_with_the_log() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(NoProcess(), listener.getsockname()[1], Path())
+        with pytest.raises(ServerFailed, match="no answer:\nmute"):
+            bench_servers.first_reply([server], b"anybody?", has_session, 0.05, every_s=0.002)
+
+
+def test_what_two_rows_show_is_measured_once(tmp_path: Path) -> None:
+    it = Bench([], Settings(), tmp_path, print)
+    calls: list[Bench] = []
+
+    def measure(bench: Bench) -> Measured:
+        calls.append(bench)
+        return Measured({"pure": [1.0]})
+
+    assert it.once(measure) is it.once(measure)
+    assert calls == [it]
+
+
 def test_rows_can_be_chosen() -> None:
-    assert [row.key for row in bench._chosen("start,get-8x32")] == ["start", "get-8x32"]
+    assert [part.key for part in bench._chosen("start,observers,get-8x32")] == ["start", "observers", "get-8x32"]
     with pytest.raises(ValueError, match="unknown rows start-up; there are get-8x32"):
         bench._chosen("start-up")
+
+
+def test_what_fails_does_not_cost_what_comes_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(error: Exception) -> Part:
+        def take(bench: Bench) -> dict[str, object]:
+            raise error
+
+        return Part("bad", "a bad one", take)
+
+    results: dict[str, dict[str, object]] = {"rows": {}}
+    parts = [fail(BenchFailed("a")), fail(ServerFailed("b")), fail(OSError("c")), Part("good", "", lambda _: {"x": 1})]
+    assert bench._measure(Bench([], Settings(), tmp_path, print), parts, results, None)
+    assert results["rows"] == {"good": {"x": 1}}
+    assert capsys.readouterr().err == "".join(f"  FAILED: {reason}\n" for reason in "abc")
+    assert not bench._measure(Bench([], Settings(), tmp_path, print), parts[-1:], results, None)
 
 
 def test_the_command_is_shown_without_this_machines_directories() -> None:

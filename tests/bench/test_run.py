@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -37,6 +39,16 @@ def test_a_run_measures_and_leaves_nothing(mix: str, connections: int, in_flight
     assert server.tree == {b"": b""}
     assert server.closed == server.sessions
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("connections", "in_flight"), [(2, 4), (1, 1)])
+def test_a_run_tells_where_its_window_begins_and_ends(connections: int, in_flight: int) -> None:
+    seen: list[float] = []
+    with FakeServer() as server:
+        plan = Plan(hosts=(server.address,), mix="get", connections=connections, in_flight=in_flight, seconds=0.03)
+        report = run(replace(plan, warmup_seconds=0.01, keys=5), lambda: seen.append(perf_counter()))
+    begin_s, end_s = seen
+    assert begin_s + report.seconds == pytest.approx(end_s, abs=0.02)
 
 
 def test_a_run_may_keep_its_znodes() -> None:

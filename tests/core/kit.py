@@ -12,7 +12,7 @@ from coati.core.acl import Access, AccessConfig
 from coati.core.answer import Answers, notifications, write_reply
 from coati.core.change import Change
 from coati.core.load import ZnodeTuple
-from coati.core.prepare import PrepareConfig, Preparer, Request
+from coati.core.prepare import Planner, PrepareConfig, Preparer, Request
 from coati.core.sessions import SessionTable
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.core.watches import Watches
@@ -112,6 +112,11 @@ class Reply:
         return self.r.left() == 0
 
 
+def stat_of(node: Znode) -> Stat:
+    """The Stat as clients see it."""
+    return Stat.read(Reader(node.stat()))
+
+
 class Core:
     """One server's core."""
 
@@ -125,6 +130,7 @@ class Core:
         access: AccessConfig | None = None,
         digest_enabled: bool = True,
         max_payload_bytes: int = 1 << 20,
+        planner: Planner | None = None,
     ) -> None:
         config = TreeConfig(extended_types=extended_types, digest_enabled=digest_enabled)
         self.tree = tree or pristine(config)
@@ -134,7 +140,7 @@ class Core:
         prepare_config = PrepareConfig(
             enforce_quota=enforce_quota, reconfig_enabled=reconfig_enabled, max_payload_bytes=max_payload_bytes
         )
-        self.preparer = Preparer(self.tree, self.sessions, self.access, prepare_config)
+        self.preparer = Preparer(self.tree, self.sessions, self.access, prepare_config, planner)
         self.answers = Answers(self.tree, self.watches, self.access)
         self.zxid = self.tree.last_zxid
         self.now_ms = T0
@@ -191,7 +197,7 @@ class Core:
         return self.tree.nodes[path]
 
     def stat(self, path: bytes) -> Stat:
-        return self.tree.nodes[path].public_stat()
+        return stat_of(self.tree.nodes[path])
 
     def last_txn(self) -> TxnRecord:
         return decode_txn(self.log[-1])

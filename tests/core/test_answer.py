@@ -278,7 +278,9 @@ def test_set_watches_catches_up(core: Core, client: Client) -> None:
         (codes.EVENT_CHILDREN_CHANGED, b"/p", -1),
         (codes.EVENT_DELETED, b"/none2", -1),
     ]
-    assert core.watches.paths_by_session() == {7: [b"/old", b"/missing"]}
+    assert {watcher.session_id: list(paths) for watcher, paths in core.watches.data.by_watcher.items()} == {
+        7: [b"/old", b"/missing"]
+    }
     assert list(core.watches.children.by_path) == [b"/q"]
 
 

@@ -13,7 +13,7 @@ from coati.errors import MarshallingError
 from coati.storage import format
 from coati.wire.jute import Writer
 from coati.wire.records import ACL, StatPersisted
-from tests.core.kit import NOBODY, OPEN, READ_ONLY, Core, image, packed
+from tests.core.kit import NOBODY, OPEN, READ_ONLY, Core, image, packed, stat_of
 from tests.core.test_replay import fingerprint
 from tests.core.workload import Workload
 
@@ -137,7 +137,7 @@ def test_root_has_two_names() -> None:
 
 def test_stat_of_a_loaded_znode() -> None:
     tree = load([ROOT_ROW, row(b"/a", b"data", cversion=8), row(b"/a/b", None), row(b"/a/c")], {}, 77)
-    stat = tree.nodes[b"/a"].public_stat()
+    stat = stat_of(tree.nodes[b"/a"])
     assert (stat.czxid, stat.mzxid, stat.ctime, stat.mtime, stat.version, stat.aversion, stat.pzxid) == (
         3, 4, 5, 6, 7, 9, 10,
     )  # fmt: skip
@@ -149,8 +149,8 @@ def test_stat_of_a_loaded_znode() -> None:
 
 def test_create_counter_of_a_loaded_znode_wraps_in_its_stat() -> None:
     tree = load([ROOT_ROW, row(b"/a", cversion=(1 << 31) - 1), row(b"/a/b"), row(b"/c", cversion=-(1 << 31))], {})
-    assert tree.nodes[b"/a"].public_stat().cversion == -3
-    assert tree.nodes[b"/c"].public_stat().cversion == 0
+    assert stat_of(tree.nodes[b"/a"]).cversion == -3
+    assert stat_of(tree.nodes[b"/c"]).cversion == 0
 
 
 def test_owners_of_loaded_znodes() -> None:
@@ -164,7 +164,7 @@ def test_owners_of_loaded_znodes() -> None:
     tree = load(rows, {})
     assert tree.ephemerals == {5: {b"/e": None, b"/f": None}}
     assert (list(tree.containers), list(tree.ttls)) == ([b"/c"], [b"/t"])
-    owners = [tree.nodes[path].public_stat().ephemeral_owner for path in (b"/e", b"/c", b"/t")]
+    owners = [stat_of(tree.nodes[path]).ephemeral_owner for path in (b"/e", b"/c", b"/t")]
     assert owners == [5, 0, 0]
 
 
@@ -250,4 +250,4 @@ def test_quotas_are_found_and_counted_anew() -> None:
     assert list(tree.quotas.prefixes) in ([b"/app", b"/bare"], [b"/bare", b"/app"])
     stats = tree.nodes[quota + b"/app/zookeeper_stats"]
     assert stats.data() == b"count=2,bytes=5"
-    assert stats.public_stat().data_length == len(b"count=2,bytes=5")
+    assert stat_of(stats).data_length == len(b"count=2,bytes=5")

@@ -12,7 +12,8 @@ from coati import errors
 from coati.core.acl import AccessConfig
 from coati.core.prepare import Request, is_readable
 from coati.core.replay import apply
-from coati.core.tree import pristine
+from coati.core.tree import CONFIG, pristine
+from coati.errors import BadArgumentsError
 from coati.wire import codes
 from coati.wire.records import ACL, Id
 from coati.wire.txns import (
@@ -689,6 +690,46 @@ def test_reconfig_is_switched_off(core: Core, client: Client) -> None:
     standalone = Core(reconfig_enabled=True)
     assert standalone.write(Client(99), codes.OP_RECONFIG, body).err == errors.SESSION_EXPIRED
     assert standalone.write(standalone.connect(7), codes.OP_RECONFIG, body).err == errors.UNIMPLEMENTED
+
+
+class Planner:
+    """Wants what it is told, and says what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    def next_config(
+        self, joining: str | None, leaving: str | None, members: str | None, version: int, zxid: int
+    ) -> bytes:
+        self.asked.append((joining, leaving, members, version, zxid))
+        if leaving == "x":
+            raise BadArgumentsError
+        return b"server.1=h:1:2\nversion=%x" % zxid
+
+
+def test_reconfig_is_data_of_the_config_znode() -> None:
+    """As a Java log has it: a setData with the version -1, which is no part of the digest. Last comes the ACL."""
+    planner = Planner()
+    core = Core(reconfig_enabled=True, planner=planner)
+    client = core.connect(7)
+    refused = core.write(client, codes.OP_RECONFIG, jbuf(None) + jbuf(b"x") + jbuf(None) + jlong(-1))
+    assert refused.err == errors.BAD_ARGUMENTS
+    body = jbuf(b"server.1=h:1:2") + jbuf(None) + jbuf(b"") + jlong(5)
+    assert core.write(client, codes.OP_RECONFIG, body).err == errors.NO_AUTH
+    assert planner.asked[-1] == ("server.1=h:1:2", None, "", 5, core.zxid)
+    client.auth = [Id("super", "")]
+    digest = core.tree.digest
+    reply = core.write(client, codes.OP_RECONFIG, body)
+    text = b"server.1=h:1:2\nversion=%x" % core.zxid
+    assert reply.err == 0
+    assert core.last_txn().txn == SetDataTxn(CONFIG, text, -1)
+    assert core.tree.digest == digest
+    node = core.tree.nodes[CONFIG]
+    assert node.data() == text
+    # GetDataResponse: data and stat.
+    assert reply.frame[20:] == node.body
+    del core.tree.nodes[CONFIG]
+    assert core.write(client, codes.OP_RECONFIG, body).err == errors.NO_NODE
 
 
 def test_no_digest_where_it_is_switched_off() -> None:

@@ -29,7 +29,7 @@ from coati.wire.txns import (
     decode_txn,
     encode_record,
 )
-from tests.core.kit import NOBODY, OPEN, READ_ONLY, T0, Core, header, image, jint, packed
+from tests.core.kit import NOBODY, OPEN, READ_ONLY, T0, Core, header, image, jint, packed, stat_of
 from tests.core.workload import Workload
 
 CONFIG = TreeConfig(extended_types=True)
@@ -132,11 +132,11 @@ def fuzzy_snapshot(core: Core, workload: Workload) -> list[tuple[ZnodeTuple, lis
         node = core.tree.nodes.get(path)
         if node is None:
             return
-        stat = node.persisted()
+        stat = stat_of(node)
         children = [] if node.children is None else sorted(node.children.paths)
         row = packed(
             path, node.data(), node.acl.key, stat.czxid, stat.mzxid, stat.ctime, stat.mtime,
-            stat.version, stat.cversion, stat.aversion, stat.ephemeral_owner, stat.pzxid,
+            stat.version, node.cversion, stat.aversion, node.owner, stat.pzxid,
         )  # fmt: skip
         found.append((row, node.acl.entries))
         workload.run(workload.random.randrange(6))
@@ -266,6 +266,14 @@ def test_writes_to_what_is_gone() -> None:
     assert image(tree) == before
 
 
+@pytest.mark.parametrize("op", [codes.OP_DELETE, codes.OP_DELETE_CONTAINER])
+def test_the_root_stays_whatever_a_log_says(op: int) -> None:
+    tree = fresh()
+    before = image(tree)
+    assert apply(tree, header(op, 20), DeleteTxn(b"/")).err == errors.NO_NODE
+    assert image(tree) == before
+
+
 def test_close_session_deletes_what_the_txn_names_and_what_is_left() -> None:
     """ZOOKEEPER-3145: the paths in the txn, whoever owns them now; and the session's others here."""
     tree = fresh()
@@ -286,7 +294,7 @@ def test_close_session_deletes_what_the_txn_names_and_what_is_left() -> None:
 def test_reconfig_is_data_of_the_config_znode() -> None:
     tree = fresh()
     apply(tree, header(codes.OP_RECONFIG, 20), SetDataTxn(b"/zookeeper/config", b"server.1=", -1))
-    stat = tree.nodes[b"/zookeeper/config"].public_stat()
+    stat = stat_of(tree.nodes[b"/zookeeper/config"])
     assert (stat.version, stat.mzxid, stat.mtime) == (-1, 20, T0)
 
 

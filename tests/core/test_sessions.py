@@ -224,15 +224,6 @@ def test_restored_sessions_get_their_full_timeout() -> None:
     assert [s.session_id for s in table.expired(112_000)] == [2]
 
 
-def test_expiry_map_is_sorted_by_time() -> None:
-    table = SessionTable(2000, 1, 0)
-    table.track(1, 30_000, 0)
-    table.track(2, 4000, 0)
-    table.track(3, 30_500, 0)
-    assert table.expiry_map() == {6000: [2], 32_000: [1, 3]}
-    assert list(table.expiry_map()) == [6000, 32_000]
-
-
 def test_recovered_id_is_not_given_again() -> None:
     """S7: the clock was set back, and a session of the time before still lives."""
     table = SessionTable(2000, 1, 0)

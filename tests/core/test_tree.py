@@ -7,7 +7,7 @@ import pytest
 from coati import errors
 from coati.core.tree import TreeConfig, pristine, show_config
 from coati.wire import codes
-from tests.core.kit import NOBODY, OPEN, READ_ONLY, Client, Core, create_body, image, jbuf, jint
+from tests.core.kit import NOBODY, OPEN, READ_ONLY, Client, Core, create_body, image, jbuf, jint, stat_of
 from tests.core.workload import Workload
 
 
@@ -15,7 +15,7 @@ def test_pristine_tree_is_java_s() -> None:
     tree = pristine()
     assert tree.digest == tree.staged_digest == 1371985504
     assert list(tree.nodes) == [b"/", b"/zookeeper", b"/zookeeper/quota", b"/zookeeper/config"]
-    shown = {path: (node.public_stat().cversion, node.public_stat().num_children) for path, node in tree.nodes.items()}
+    shown = {path: (stat_of(node).cversion, stat_of(node).num_children) for path, node in tree.nodes.items()}
     assert shown == {
         b"/": (-1, 1),
         b"/zookeeper": (-2, 2),
@@ -23,7 +23,7 @@ def test_pristine_tree_is_java_s() -> None:
         b"/zookeeper/config": (0, 0),
     }
     config = tree.nodes[b"/zookeeper/config"]
-    assert (config.acl.entries, config.public_stat().aversion) == (READ_ONLY, -1)
+    assert (config.acl.entries, stat_of(config).aversion) == (READ_ONLY, -1)
     assert tree.node_count() == 5, "zk_znode_count of a fresh Java server"
     assert tree.data_bytes == sum(map(len, tree.nodes))
 
@@ -113,7 +113,7 @@ def test_sums_and_lists_are_those_of_the_znodes(seed: int) -> None:
         below = {p for p in nodes if p.startswith(prefix) and p != b"/" and b"/" not in p[len(prefix) :]}
         assert below == (set() if node.children is None else set(node.children.paths))
         assert node.child_count() == len(below)
-        assert node.public_stat().cversion == 2 * node.cversion - len(below)
+        assert stat_of(node).cversion == 2 * node.cversion - len(below)
     used = {node.acl.key for node in nodes.values() if not node.acl.is_open}
     assert set(tree.acls.table()) == used
     assert all(node.acl.uses == sum(n.acl is node.acl for n in nodes.values()) for node in nodes.values())
@@ -180,7 +180,7 @@ def test_the_view_is_shown_and_counts_in_no_digest() -> None:
     digest, held = tree.digest, tree.data_bytes
     show_config(tree, b"server.1=a:1:2:participant\nversion=5", 5)
     node = tree.nodes[b"/zookeeper/config"]
-    stat = node.public_stat()
+    stat = stat_of(node)
     assert node.data() == b"server.1=a:1:2:participant\nversion=5"
     assert (stat.czxid, stat.mzxid, stat.mtime, stat.version, stat.data_length) == (0, 5, 0, -1, 36)
     assert (tree.digest, tree.data_bytes) == (digest, held + 36)

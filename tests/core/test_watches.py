@@ -231,6 +231,4 @@ def test_counts(watches: Watches) -> None:
     watches.add_children(A, two)
     assert watches.size() == 4
     assert watches.summary() == (2, 2, 3)
-    assert watches.paths_by_session() == {1: [A, b"/b"], 2: [A]}
-    assert watches.sessions_by_path() == {A: [1, 2], b"/b": [1]}
     assert watches.data.modes(A, one) & MODE_RECURSIVE == 0

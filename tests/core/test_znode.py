@@ -23,7 +23,8 @@ from coati.core.znode import (
     with_buffer_only,
     wrap32,
 )
-from coati.wire.records import Stat, StatPersisted
+from coati.wire.records import Stat
+from tests.core.kit import stat_of
 
 CONTAINER = -(1 << 63)
 
@@ -74,8 +75,7 @@ def test_fields_of_a_body() -> None:
     node = znode()
     assert node.data() == b"data"
     assert node.buffer() == b"\0\0\0\4data"
-    assert node.public_stat() == Stat(1, 2, 3, 4, 5, 11, 7, 0, 4, 1, 10)
-    assert node.persisted() == StatPersisted(1, 2, 3, 4, 5, 6, 7, 0, 10)
+    assert stat_of(node) == Stat(1, 2, 3, 4, 5, 11, 7, 0, 4, 1, 10)
     assert (node.mzxid(), node.mtime(), node.pzxid(), node.child_count()) == (2, 4, 10, 1)
     assert len(node.stat()) == 68
 
@@ -90,7 +90,7 @@ def test_null_data_is_not_empty_data() -> None:
 def test_data_changed_without_a_txn() -> None:
     new = with_buffer_only(znode(), encode_buffer(b"longer data"))
     assert new.data() == b"longer data"
-    assert new.public_stat() == Stat(1, 2, 3, 4, 5, 11, 7, 0, 11, 1, 10)
+    assert stat_of(new) == Stat(1, 2, 3, 4, 5, 11, 7, 0, 11, 1, 10)
 
 
 def test_tombstone_remembers_acl_and_owner() -> None:

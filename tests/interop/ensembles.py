@@ -1,7 +1,8 @@
 """Ensembles of coati and Java servers, mixed at will, and the clients that judge them.
 
 A member may be killed, started again, and become one of the other kind on the same data directory and ports. `Load`
-writes all the time and knows what was acknowledged; `Ensemble.check` says whether the members agree on everything.
+writes all the time and knows what was acknowledged, `Held` keeps a session; `Ensemble.check` says whether the members
+agree on everything.
 Must not import coati: members are seen through sockets, files and logs only.
 Invariant: every process is dead when the `with` block ends; when it ends with an error the logs are shown.
 """
@@ -14,7 +15,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -44,6 +45,11 @@ _DIFFERS: Final = re.compile(r"digest mismatch|Digests are not matching|internal
 PORTS: Final = range(12_000, 32_000)
 CONFIG: Final = "/zookeeper/config"
 NODE_EXISTS: Final = -110
+BAD_VERSION: Final = -103
+NO_NODE: Final = -101
+# Of a session that is only held: far less than what an ensemble takes to change its kind, and more than an election.
+HELD_MS: Final = 20_000
+HELD_PING_S: Final = 1.0
 
 
 _ports: Final = iter(random.Random(os.getpid()).sample(PORTS, len(PORTS)))
@@ -56,6 +62,11 @@ def _fresh_port() -> int:
             if probe.connect_ex((peers.HOST, port)) != 0:
                 return port
     raise AssertionError("no port is free")
+
+
+def is_halted(stat: Path) -> bool:
+    """Whether a thread, given by its file in /proc, is stopped."""
+    return stat.read_text().rpartition(")")[2].split()[0] == "T"
 
 
 class Member:
@@ -112,8 +123,11 @@ class Member:
         self.is_stopped = False
 
     def freeze(self) -> None:
-        """SIGSTOP: nothing is read any more, and nothing of it will be after a kill."""
+        """SIGSTOP: when it returns nothing is read any more, and nothing of it will be after a kill."""
         os.kill(self.server.pid, signal.SIGSTOP)
+        # A thread that runs on another processor goes on for a moment, and may log what comes in that time.
+        tasks = Path(f"/proc/{self.server.pid}/task")
+        eventually(lambda: all(map(is_halted, tasks.glob("*/stat"))), f"{self.sid} is stopped")
         self.is_stopped = True
 
     def close(self) -> None:
@@ -132,6 +146,11 @@ class Member:
         modes = [line.removeprefix("Mode: ") for line in answer.splitlines() if line.startswith("Mode: ")]
         return modes[0] if modes and modes[0] != "leaderelection" else None
 
+    def snapshots(self) -> set[str]:
+        """The names of its snapshots."""
+        found = (self.data_dir / "version-2").glob("snapshot.*")
+        return {path.name for path in found if path.suffix != ".tmp"}
+
     def log(self) -> str:
         """All it has said, as whatever it was."""
         return self._old_logs + ("" if self._server is None else self._server.log())
@@ -145,12 +164,12 @@ class Member:
             peers.missing(reason)
         return JavaServer(
             self.kind, self.data_dir, self.port, self._ensemble.props, cfg,
-            jvm_args=JVM, sid=self.sid, log_level="INFO",
+            jvm_args=self._ensemble.jvm, sid=self.sid, log_level="INFO",
         )  # fmt: skip
 
 
 class Ensemble:
-    """Members 1, 2, 3 ... of the given kinds; those in `observers` do not vote."""
+    """Members 1, 2, 3 ... of the given kinds; those in `observers` do not vote. `cfg` goes over what suits tests."""
 
     def __init__(
         self,
@@ -159,6 +178,8 @@ class Ensemble:
         *,
         observers: Sequence[int] = (),
         props: Mapping[str, str] | None = None,
+        cfg: Mapping[str, str] | None = None,
+        jvm: Sequence[str] = JVM,
     ) -> None:
         for kind in kinds:
             reason = None if kind == COATI else why_missing(kind)
@@ -166,6 +187,8 @@ class Ensemble:
                 peers.missing(reason)
         self.base = base
         self.props = {**PROPS, **(props or {})}
+        self.jvm = jvm
+        self._cfg = {**CFG, **(cfg or {})}
         self._observers = set(observers)
         self.members = {sid: Member(self, sid, kind) for sid, kind in enumerate(kinds, 1)}
 
@@ -190,7 +213,7 @@ class Ensemble:
             for member in self.members.values()
         }
         own = {"peerType": "observer"} if sid in self._observers else {}
-        return {**CFG, **lines, **own}
+        return {**self._cfg, **lines, **own}
 
     def start(self, *sids: int) -> None:
         """Starts these and waits until all that run serve."""
@@ -225,14 +248,14 @@ class Ensemble:
         (leader,) = (member for member in self.running if member.mode() == "leader")
         return leader
 
-    def session(self, sid: int) -> raw.Session:
+    def session(self, sid: int, timeout_ms: int = SESSION_MS) -> raw.Session:
         """A new session on one member."""
-        return raw.Session(peers.HOST, self[sid].port, SESSION_MS, deadline_s=AGREE_S)
+        return raw.Session(peers.HOST, self[sid].port, timeout_ms, deadline_s=AGREE_S)
 
-    def resumed(self, sid: int, old: raw.Session) -> raw.Session:
+    def resumed(self, sid: int, old: raw.Session, timeout_ms: int = SESSION_MS) -> raw.Session:
         """The session of another connection, moved to a member."""
         return raw.Session(
-            peers.HOST, self[sid].port, SESSION_MS, session_id=old.session_id, password=old.password,
+            peers.HOST, self[sid].port, timeout_ms, session_id=old.session_id, password=old.password,
             last_zxid=old.last_zxid, deadline_s=AGREE_S,
         )  # fmt: skip
 
@@ -269,24 +292,19 @@ class Ensemble:
         return trees[first]
 
 
-class Load:
-    """One client that creates znodes one by one, with one session, wherever it is let in.
+class Wanderer:
+    """A client with one session, in a thread of its own: with one member while that works, then with the next."""
 
-    A write without an answer is tried again; that it is there already counts as acknowledged then.
-    """
-
-    def __init__(self, ensemble: Ensemble, base: str = "/load") -> None:
-        self.acknowledged: list[str] = []
+    def __init__(self, ensemble: Ensemble, sid: int, name: str, timeout_ms: int) -> None:
         self.failure: BaseException | None = None
-        self.ephemeral = f"{base}-alive"
         self._ensemble = ensemble
-        self._base = base
+        self._timeout_ms = timeout_ms
         self._ends = threading.Event()
         self._pause = threading.Event()
-        self._sid = 1
+        self._sid = sid
         self._is_connected = False
         self._session: raw.Session | None = None
-        self._thread = threading.Thread(target=self._run, name="load")
+        self._thread = threading.Thread(target=self._run, name=name)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -301,51 +319,49 @@ class Load:
             self._session.wire.close()
 
     def end(self) -> raw.Session:
-        """No more writes; the session, which has not expired."""
+        """Nothing more is sent; the session, which has not expired."""
         self._ends.set()
         self._thread.join()
-        if self.failure is not None:
-            raise self.failure
-        assert self._session is not None, "the load had a session"
+        self.check()
+        assert self._session is not None, "it had a session"
         return self._session
 
-    def wait_for(self, more: int) -> None:
-        """Until so many more writes are acknowledged."""
-        goal = len(self.acknowledged) + more
+    def check(self) -> None:
+        """Raises what has gone wrong."""
+        if self.failure is not None:
+            raise self.failure
 
-        def is_there() -> bool:
-            if self.failure is not None:
-                raise self.failure
-            return len(self.acknowledged) >= goal
-
-        eventually(is_there, f"{more} more writes", SERVE_S)
+    def live(self) -> None:
+        """What it does until the end; a session that has expired ends it."""
+        raise NotImplementedError
 
     def _run(self) -> None:
         try:
-            self._create(self.ephemeral, 1)
-            number = 0
-            while not self._ends.is_set():
-                path = f"{self._base}{number:05d}"
-                self._create(path, 0)
-                self.acknowledged.append(path)
-                number += 1
+            self.live()
         except BaseException as error:
             self.failure = error
 
-    def _create(self, path: str, flags: int) -> None:
-        """Until it is acknowledged; it stays with one member while that works."""
+    def write(self, op: int, body: bytes, again: int) -> None:
+        """Until it is acknowledged. `again` is the answer that means so, when it was sent before without one."""
         ends = monotonic() + SERVE_S
         is_again = False
         while monotonic() < ends:
             try:
-                error, _ = self._connected().call(raw.CREATE, raw.create(path, path.encode(), flags=flags))
+                error, _ = self._connected().call(op, body)
             except (raw.Closed, raw.Silent, OSError):
                 self._drop()
                 is_again = True
                 continue
-            assert error == 0 or (is_again and error == NODE_EXISTS), f"create {path}: {error}"
+            assert error == 0 or (is_again and error == again), f"op {op}, {body!r}: {error}"
             return
-        raise AssertionError(f"create {path}: nobody answers for {SERVE_S:g} s")
+        raise AssertionError(f"op {op}, {body!r}: nobody answers for {SERVE_S:g} s")
+
+    def ping(self) -> None:
+        """Once, with whoever answers."""
+        try:
+            self._connected().ping()
+        except (raw.Closed, raw.Silent, OSError):
+            self._drop()
 
     def _connected(self) -> raw.Session:
         old = self._session
@@ -354,7 +370,10 @@ class Load:
         member = self._ensemble[self._sid]
         if member.mode() is None:
             raise raw.Closed("it does not serve")
-        self._session = self._ensemble.session(self._sid) if old is None else self._ensemble.resumed(self._sid, old)
+        if old is None:
+            self._session = self._ensemble.session(self._sid, self._timeout_ms)
+        else:
+            self._session = self._ensemble.resumed(self._sid, old, self._timeout_ms)
         self._is_connected = True
         return self._session
 
@@ -365,3 +384,75 @@ class Load:
         self._is_connected = False
         self._sid = self._sid % len(self._ensemble.members) + 1
         self._pause.wait(peers.POLL_S)
+
+
+class Held(Wanderer):
+    """A session with an ephemeral that does nothing but live: every second a ping."""
+
+    def __init__(self, ensemble: Ensemble, sid: int) -> None:
+        super().__init__(ensemble, sid, f"held {sid}", HELD_MS)
+        self.path = f"/held{sid}"
+
+    def live(self) -> None:
+        self.write(raw.CREATE, raw.create(self.path, flags=1), NODE_EXISTS)
+        while not self._ends.wait(HELD_PING_S):
+            self.ping()
+
+
+class Load(Wanderer):
+    """One client that creates znodes one by one, changes some and deletes others, wherever it is let in.
+
+    A write without an answer is tried again; that it is there already counts as acknowledged then.
+    """
+
+    def __init__(self, ensemble: Ensemble, base: str = "/load") -> None:
+        super().__init__(ensemble, 1, "load", SESSION_MS)
+        self.acknowledged: list[str] = []
+        self.ephemeral = f"{base}-alive"
+        self._base = base
+        self._data: dict[str, bytes] = {}
+        self._deleted: list[str] = []
+
+    def wait_for(self, more: int) -> None:
+        """Until so many more creates are acknowledged."""
+        goal = len(self.acknowledged) + more
+        self.wait_until(lambda: len(self.acknowledged) >= goal, f"{more} more writes")
+
+    def wait_until(self, holds: Callable[[], object], what: str) -> None:
+        """While the load goes on."""
+
+        def is_so() -> object:
+            self.check()
+            return holds()
+
+        eventually(is_so, what, SERVE_S)
+
+    def live(self) -> None:
+        self.write(raw.CREATE, raw.create(self.ephemeral, flags=1), NODE_EXISTS)
+        number = 0
+        while not self._ends.is_set():
+            path = f"{self._base}{number:05d}"
+            self._create(path)
+            if number % 3 == 0:
+                self._data[path] = b"changed"
+                self.write(raw.SET_DATA, raw.set_data(path, b"changed", 0), BAD_VERSION)
+            if number % 4 == 0:
+                # Another name: none is given twice, so an answer that was lost is no riddle.
+                gone = f"{path}-gone"
+                self.write(raw.CREATE, raw.create(gone), NODE_EXISTS)
+                self.write(raw.DELETE, raw.path_version(gone), NO_NODE)
+                self._deleted.append(gone)
+            number += 1
+
+    def _create(self, path: str) -> None:
+        data = path.encode()
+        self.write(raw.CREATE, raw.create(path, data), NODE_EXISTS)
+        self._data[path] = data
+        self.acknowledged.append(path)
+
+    def check_shown(self, shown: Mapping[str, picture.Shown]) -> None:
+        """All that was acknowledged is there as it was written, and what was deleted is not. After the end."""
+        wrong = [path for path, data in self._data.items() if path not in shown or shown[path].data != data]
+        assert not wrong, f"{len(wrong)} are lost or not as written: {wrong[:5]}"
+        back = [path for path in self._deleted if path in shown]
+        assert not back, f"{len(back)} are back: {back[:5]}"

@@ -253,6 +253,15 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+def require(missing_here: str | None, why_refused: Callable[[], str | None]) -> None:
+    """As `missing` if something is not installed; skip if it is, and this kernel refuses it, as in many containers."""
+    if missing_here is not None:
+        missing(missing_here)
+    refused = why_refused()
+    if refused is not None:
+        pytest.skip(refused)
+
+
 @contextmanager
 def running(
     kind: str,

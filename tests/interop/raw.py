@@ -402,14 +402,19 @@ class Session:
         last_zxid: int = 0,
         deadline_s: float = DEADLINE_S,
         source: str = "",
+        read_only: bool = False,
     ) -> None:
-        """Raises Expired, Closed or Silent when the server does not take the session."""
+        """`read_only`: a server that only reads will do.
+
+        Raises Expired, Closed or Silent when the server does not take the session."""
         self.wire = Wire(host, port, deadline_s=deadline_s, source=source)
         self.events: list[Event] = []
         self.last_zxid = last_zxid
         self._xid = 0
         try:
-            self.wire.send(frame(connect_request(timeout_ms, session_id, password, last_zxid=last_zxid)))
+            self.wire.send(
+                frame(connect_request(timeout_ms, session_id, password, last_zxid=last_zxid, read_only=read_only))
+            )
             reader = Reader(self.wire.read_frame())
             self.protocol, self.timeout_ms, self.session_id = reader.i32(), reader.i32(), reader.i64()
             self.password = reader.buffer() or b""

@@ -21,7 +21,7 @@ from coati.wire.quorum import (
 )
 from coati.zab.quorum import View
 from tests.interop.peers import missing
-from tests.server.linkkit import Doors, Node, make_view, quick, until
+from tests.server.linkkit import Doors, Node, is_listening, make_view, quick, until
 from tools.javapeer import JavaServer, why_missing
 
 
@@ -69,7 +69,7 @@ def test_a_java_server_elects_with_us(version: str, own: int, leader: int) -> No
             # It serves once it has a quorum, which is us.
             java.start(wait=False)
             try:
-                await until(lambda: node.links.election.acceptor.is_listening, 60)
+                await until(lambda: is_listening(node.links.election.acceptor), 60)
                 doors.vote(java_sid, 1)
                 await until(lambda: (java_sid, leader) in doors.leaders, 60)
                 if leader == own:

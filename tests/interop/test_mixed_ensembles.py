@@ -7,12 +7,13 @@ COATI_LONG_ENSEMBLES=1 runs the cases that make no new point, which are skipped 
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.interop import raw
-from tests.interop.ensembles import COATI, CONFIG, Ensemble, Load, Member
+from tests.interop import picture, raw
+from tests.interop.ensembles import COATI, CONFIG, Ensemble, Held, Load, Member
 from tests.interop.peers import eventually
 
 IS_LONG = os.environ.get("COATI_LONG_ENSEMBLES") == "1"
@@ -186,24 +187,89 @@ def test_the_leader_is_killed_again_and_again_under_load(kinds: tuple[str, ...],
                 load.wait_for(30)
             session = load.end()
             shown = ensemble.check(load.acknowledged)
+            load.check_shown(shown)
             assert shown[load.ephemeral].stat.ephemeral_owner == session.session_id
+
+
+# What a server says of a snapshot that it cannot read.
+UNREADABLE = ("is skipped", "problem reading snap file", "invalid snapshot")
+# So soon that each member writes one in the time that it has as one kind.
+SNAPSHOTS_OFTEN = {"zookeeper.snapCount": "40"}
 
 
 @pytest.mark.parametrize("version", [pytest.param(J9), pytest.param(J8, marks=only_long)])
 def test_a_java_ensemble_moves_to_ours_and_back_member_by_member(version: str, tmp_path: Path) -> None:
-    """The same data directories, under load: no session expires, nothing is lost."""
-    with Ensemble(tmp_path, (version,) * 3) as ensemble:
+    """The same data directories, under load: no session expires, nothing is lost, each reads the other's snapshots."""
+    with Ensemble(tmp_path, (version,) * 3, props=SNAPSHOTS_OFTEN) as ensemble:
         ensemble.start(1, 2, 3)
-        with Load(ensemble) as load:
+        older = furnish(ensemble)
+        numbers = [next_number(ensemble, 1)]
+        with ExitStack() as stack:
+            load = stack.enter_context(Load(ensemble))
+            held = [stack.enter_context(Held(ensemble, sid)) for sid in ensemble.members]
             load.wait_for(50)
+            known = {sid: member.snapshots() for sid, member in ensemble.members.items()}
             for kind in (COATI, version):
-                for sid in ensemble.members:
-                    ensemble[sid].become(kind)
+                for sid, member in ensemble.members.items():
+                    wait_for_snapshot(load, member, known[sid])
+                    member.become(kind)
+                    known[sid] = member.snapshots()
                     ensemble.wait()
                     load.wait_for(20)
+                    numbers.append(next_number(ensemble, sid))
+                    for one in held:
+                        one.check()
             session = load.end()
             shown = ensemble.check(load.acknowledged)
-            assert shown[load.ephemeral].stat.ephemeral_owner == session.session_id
+            load.check_shown(shown)
+            assert numbers == list(range(7))
+            assert {path: shown[path] for path in older} == older
+            owners = {load.ephemeral: session.session_id}
+            for one in held:
+                owners[one.path] = one.end().session_id
+            assert {path: shown[path].stat.ephemeral_owner for path in owners} == owners
+            for one in held:
+                one.end().close()
+            session.close()
+        assert not owners.keys() & ensemble.check(load.acknowledged).keys()
+        for member in ensemble.members.values():
+            assert not [line for line in member.log().splitlines() if any(text in line for text in UNREADABLE)]
+
+
+def wait_for_snapshot(load: Load, member: Member, known: set[str]) -> None:
+    """Until it has written one, as what it is now."""
+    load.wait_until(lambda: member.snapshots() - known, f"a snapshot of {member.sid}, which is {member.kind}")
+
+
+def furnish(ensemble: Ensemble) -> dict[str, picture.Shown]:
+    """Some of everything; nobody touches it afterwards."""
+    with ensemble.session(1) as session:
+        assert session.call(raw.CREATE, raw.create("/older"))[0] == 0
+        write(session, "/older", 200)
+        for op, body in (
+            (raw.CREATE, raw.create("/older/deep")),
+            (raw.CREATE, raw.create("/older/deep/er", b"x" * 5000, ((31, "digest", "a:b"), (1, "world", "anyone")))),
+            (raw.SET_DATA, raw.set_data("/older0001", b"again")),
+            (raw.SET_ACL, raw.set_acl("/older0002", ((31, "ip", "127.0.0.1"),))),
+            (raw.DELETE, raw.path_version("/older0003")),
+            (raw.CREATE_CONTAINER, raw.create("/older/box", flags=4)),
+            (raw.CREATE, raw.create("/older/box/full")),
+            (raw.CREATE_TTL, raw.create_ttl("/older/timed", b"", raw.OPEN, 5, 3_600_000)),
+            (raw.CREATE, raw.create("/numbers")),
+        ):
+            assert session.call(op, body)[0] == 0, (op, body)
+        session.close()
+    shown = ensemble.check()
+    return {path: one for path, one in shown.items() if path.startswith("/older")}
+
+
+def next_number(ensemble: Ensemble, sid: int) -> int:
+    """What the next sequential znode is called, asked of one member."""
+    with ensemble.session(sid) as session:
+        error, path = session.call(raw.CREATE, raw.create("/numbers/n", flags=2))
+        assert error == 0
+        session.close()
+    return int(str(path).removeprefix("/numbers/n"))
 
 
 @pytest.mark.parametrize("kind", [J9, COATI])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -28,3 +29,9 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     assert complaints == []
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """All that is logged is put into words, and seen by nobody."""
+    caplog.set_level(logging.DEBUG, logger="coati")

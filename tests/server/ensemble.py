@@ -13,6 +13,7 @@ from coati.core.prepare import PrepareConfig, Preparer
 from coati.core.sessions import SessionTable
 from coati.core.tree import TreeConfig, pristine
 from coati.core.watches import Watches
+from coati.server.handshake import Doubt
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
@@ -221,7 +222,9 @@ class Ensemble:
         """All syncs asked for are over."""
         syncs, self.zab.syncs = self.zab.syncs, []
         for token in syncs:
-            if isinstance(token, tuple):
+            if isinstance(token, Doubt):
+                self.leader.replica.on_revalidated(token.question[1], False)
+            elif isinstance(token, tuple):
                 token[0].came.append(("synced", token[1]))
             else:
                 self.leader.replica.on_sync_done(token)

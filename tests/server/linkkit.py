@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from coati.server.links import LinkLimits, Links
-from coati.server.ports import Lookup
+from coati.server.ports import Acceptor, Lookup
 from coati.wire.quorum import LOOKING, Notification, Packet
 from coati.zab.quorum import Server, View
 
@@ -58,12 +58,16 @@ class Doors:
         self.raw: dict[int, bytes] = {}
         self.drained: list[int] = []
         self.undialled: list[int] = []
+        self.refused: list[int] = []
         self.failures: list[str] = []
         self.reply: Callable[[int, Packet], None] = lambda link, packet: None
         self.on_bytes: Callable[[int], None] = lambda link: None
 
     def on_vote(self, sender: int, n: Notification) -> None:
         self.votes.append((sender, n))
+
+    def on_refused(self, sid: int) -> None:
+        self.refused.append(sid)
 
     def on_bind_failed(self, reason: str) -> None:
         self.failures.append(reason)
@@ -120,13 +124,19 @@ async def nodes(
     """Servers that listen; whatever a test leaves open ends with them."""
     started = [Node(sid, view, limits or quick(), lookup) for sid in sids]
     try:
-        await until(lambda: all(node.links.election.acceptor.is_listening for node in started))
+        await until(lambda: all(is_listening(node.links.election.acceptor) for node in started))
         yield started
     finally:
         for node in started:
             node.links.stop()
         me = asyncio.current_task()
         await until(lambda: not [task for task in asyncio.all_tasks() if task is not me])
+
+
+def is_listening(acceptor: Acceptor) -> bool:
+    """Whether the kernel lets in who comes."""
+    bound = acceptor._socket
+    return bound is not None and bool(bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def quick(**given: int) -> LinkLimits:

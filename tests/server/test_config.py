@@ -547,13 +547,19 @@ def test_every_key_sets_a_field_of_its_type() -> None:
 
 
 def test_every_field_is_set_by_a_key() -> None:
-    fields = {field.name for field in dataclasses.fields(ServerConfig)} - {"warnings", "ensemble", "my_id"}
+    fields = {field.name for field in dataclasses.fields(ServerConfig)} - {
+        "warnings",
+        "ensemble",
+        "my_id",
+        "path",
+        "seen",
+    }
     assert {key.field for key in (*ZOO_KEYS, *PROPERTIES)} == fields
 
 
 # Read so that they can be checked or refused; their effect comes with the roles of an ensemble and TLS.
 CHECKED_ONLY = {
-    "secure_client_port", "secure_client_address", "standalone_enabled", "dynamic_config_file",
+    "secure_client_port", "secure_client_address", "dynamic_config_file",
     "peer_type", "quorum_sasl", "quorum_learner_sasl", "quorum_server_sasl", "metrics_provider",
     "require_sasl",
 }  # fmt: skip
@@ -582,7 +588,7 @@ def test_tables_do_not_overlap() -> None:
     assert not unused & {*ENSEMBLE_KEYS}
     ensemble = [name for row in (*ENSEMBLE_REFUSED, *ENSEMBLE_UNUSED) for name in row.names]
     assert len(set(ensemble)) == len(ensemble)
-    assert {key.name for key in (*ZOO_KEYS, *PROPERTIES)} & {*ensemble} == {"quorum.auth.enableSasl", "reconfigEnabled"}
+    assert {key.name for key in (*ZOO_KEYS, *PROPERTIES)} & {*ensemble} == {"quorum.auth.enableSasl"}
     assert len({name for row in UNUSED for name in row.names}) == sum(len(row.names) for row in UNUSED)
 
 

@@ -16,6 +16,7 @@ from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
 from coati.testing.server import SimClient, SimLink, data_of
 from coati.wire import codes
 from coati.wire.quorum import LEADING, OBSERVING
+from tests.core.kit import stat_of
 
 RECORDED = Path(__file__).parent / "java393"
 JAVA_VERSION = "3.9.3-c26634f34490bb0ea7a09cc51e05ede3b4e320ee, built on 2024-10-17 23:21 UTC"
@@ -146,6 +147,22 @@ def test_uptime_counts_from_the_role(loaded: SimCluster, tmp_path: Path) -> None
     assert (int(after["zk_leader_uptime"]), after["zk_uptime"]) == (before + 1000, after["zk_leader_uptime"])
 
 
+@pytest.mark.parametrize("sid", [1, 3, 4])
+def test_writes_are_counted_when_they_are_answered(loaded: SimCluster, sid: int) -> None:
+    """They used to wait for the next write, and were as slow as that was late."""
+    member = loaded.members[sid]
+    updates = member.driver.stats.update_latency
+    before = updates.count
+    client = joined(loaded, member, 20_000)
+    for number in range(3):
+        loaded.run(5000)
+        assert updates.count == before + 1 + number
+        xid = client.create(b"/counted%d" % number)
+        loaded.run(50)
+        assert client.reply(xid).err == 0
+    assert updates.highest < 50
+
+
 def test_nothing_is_shown_while_there_is_no_leader(tmp_path: Path) -> None:
     cluster = SimCluster(ClusterConfig(3))
     cluster.members[1].start()
@@ -168,7 +185,7 @@ def test_every_member_shows_the_configuration_in_its_znode(loaded: SimCluster) -
     for member in loaded.members.values():
         node = member.tree.nodes[CONFIG]
         assert node.data() == text
-        stat = node.public_stat()
+        stat = stat_of(node)
         # As kazoo saw it on each server of a Java ensemble; mtime is in docs/divergences.md.
         assert (stat.czxid, stat.mzxid, stat.ctime, stat.version, stat.cversion, stat.aversion) == (0, 0, 0, -1, 0, -1)
         assert (stat.data_length, stat.num_children, stat.pzxid) == (len(text), 0, 0)

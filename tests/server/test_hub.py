@@ -9,22 +9,37 @@ from random import Random
 
 import pytest
 
+from coati.core.export import Export
+from coati.core.tree import TreeConfig
 from coati.errors import StorageCorrupt, StorageFailed
 from coati.server.config import ServerConfig
 from coati.server.fourletter import NAMES, answer
 from coati.server.hub import MAX_REFUSALS, REFUSAL_QUIET_MS
+from coati.server.recovery import load
 from coati.server.view import LiveView
+from coati.storage.store import Store, StoreConfig
 from coati.testing import cluster as cluster_module
 from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
 from coati.testing.server import SimClient, SimLink, data_of
 from coati.wire import codes
-from coati.wire.quorum import FOLLOWERINFO, LEADING, LOOKING, PROPOSAL, SNAP, Packet, encode_learner_info
+from coati.wire.quorum import (
+    FOLLOWERINFO,
+    INFORM,
+    INFORMANDACTIVATE,
+    LEADING,
+    LOOKING,
+    PROPOSAL,
+    SNAP,
+    Packet,
+    encode_learner_info,
+)
 from coati.wire.records import CreateTxn, TxnHeader
-from coati.wire.txns import encode_txn
+from coati.wire.txns import MultiTxn, Txn, encode_txn
 from coati.zab.learner import CHOOSING, INSTALLING, TRUNCATING, Learner
 from coati.zab.outbox import RemoteRequest
 
 TICK_MS = 200
+FILES = f"{cluster_module.DATA_DIR}/version-2"
 
 
 def start(seed: int = 1, **options: object) -> SimCluster:
@@ -95,7 +110,7 @@ def learner_link(member: SimMember) -> int:
 @pytest.fixture
 def no_diffs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is behind gets a snapshot."""
-    monkeypatch.setattr(cluster_module, "DIFF_LIMIT_BYTES", 0)
+    monkeypatch.setattr(cluster_module, "DIFF_LIMIT_BYTES", -1)
 
 
 def takes_snapshot(member: SimMember) -> bool:
@@ -113,6 +128,23 @@ def behind(**options: object) -> tuple[SimCluster, SimMember]:
     fill(cluster, client, 300, size=5000)
     away.start()
     return cluster, away
+
+
+class Noted:
+    """coati.server.recovery.Collector, and what it was told."""
+
+    def __init__(self, member: SimMember) -> None:
+        self.said: list[str] = []
+        member.hub._collector = self
+
+    def rest(self) -> None:
+        self.said.append("rest")
+
+    def go_on(self) -> None:
+        self.said.append("go on")
+
+    def settle(self) -> None:
+        self.said.append("settle")
 
 
 # The usual way.
@@ -174,6 +206,7 @@ def test_a_snapshot_comes_in_pieces_and_the_disk_sets_the_pace(disk_ms: tuple[in
 @pytest.mark.usefixtures("no_diffs")
 def test_a_link_that_is_lost_under_a_snapshot_costs_nothing_but_time() -> None:
     cluster, away = behind(disk_ms=(5, 5))
+    collector = Noted(away)
     cluster.net.delay_ms = (5, 5)
     cluster.net.split_share = 0.9
     cluster.run_until(lambda: takes_snapshot(away), step_ms=1)
@@ -182,7 +215,10 @@ def test_a_link_that_is_lost_under_a_snapshot_costs_nothing_but_time() -> None:
     cut_links(cluster, away)
     cluster.run_until(lambda: away.hub._receiver is None, step_ms=1)
     assert away.tree is before
+    assert collector.said == ["rest", "go on"]
     converge(cluster)
+    # A million new znodes are not looked at while they come, nor afterwards.
+    assert collector.said == ["rest", "go on", "rest", "settle"]
 
 
 @pytest.mark.usefixtures("no_diffs")
@@ -238,18 +274,41 @@ def test_a_snapshot_in_the_middle_of_everything_ends_the_role() -> None:
 # Proposals
 
 
-@pytest.mark.parametrize("what", ["another zxid", "nothing", "too little"])
+@pytest.mark.parametrize("what", ["another zxid", "nothing", "too little", "unknown", "cut", "a part"])
 def test_a_proposal_with_another_txn_in_it_ends_the_role_at_once(what: str) -> None:
     """It used to wait for the next alarm, half a syncLimit off, as a follower of nobody."""
     cluster = start()
     follower = cluster.followers()[0]
     zxid = follower.hub.peer.role.proposed_zxid + 1
     header = TxnHeader(1, 1, zxid + 1, 1000, codes.OP_CREATE)
-    data = {"another zxid": encode_txn(header, CreateTxn(b"/x", b"", [], False, -1), None), "too little": b"x" * 8}
+    own = TxnHeader(1, 1, zxid, 1000, codes.OP_MULTI)
+    data = {
+        "another zxid": encode_txn(header, CreateTxn(b"/x", b"", [], False, -1), None),
+        "too little": b"x" * 8,
+        "unknown": encode_txn(TxnHeader(1, 1, zxid, 1000, 77), CreateTxn(b"/x", b"", [], False, -1), None),
+        "cut": encode_txn(TxnHeader(1, 1, zxid, 1000, codes.OP_CREATE), CreateTxn(b"/x", b"", [], False, -1), None)[
+            :-6
+        ],
+        "a part": encode_txn(own, MultiTxn([Txn(codes.OP_CREATE, b"")]), None),
+    }
     follower.hub.on_packets(learner_link(follower), [Packet(PROPOSAL, zxid, data.get(what))])
     cluster.run(5)
     assert follower.hub.peer.term == 3 or follower.state == LOOKING
     assert "another txn" in follower.hub.peer.over_reason
+    converge(cluster)
+
+
+@pytest.mark.parametrize("kind", [INFORM, INFORMANDACTIVATE])
+@pytest.mark.parametrize("data", [None, b"x" * 3, bytes(8), bytes(40), b"\xff" * 60])
+def test_an_observer_leaves_a_leader_that_informs_of_what_is_no_txn(kind: int, data: bytes | None) -> None:
+    """With INFORMANDACTIVATE it ended: what it was to append was none."""
+    cluster = start(observers=1)
+    observer = cluster.members[4]
+    role = observer.hub.peer.role
+    assert role is not None
+    observer.hub.on_packets(learner_link(observer), [Packet(kind, role.proposed_zxid + 1, data)])
+    cluster.run(5)
+    assert observer.hub.peer.role is not role
     converge(cluster)
 
 
@@ -334,7 +393,36 @@ def test_a_tree_that_has_it_is_read_anew() -> None:
     old = alone(cluster)
     old.kill()
     old.start()
+    collector = Noted(old)
     assert b"/lost0" in old.tree.nodes
+    converge(cluster)
+    assert b"/lost0" not in old.tree.nodes
+    assert collector.said == ["rest", "settle"]
+
+
+def test_a_cut_below_every_snapshot_becomes_a_snapshot_of_the_leader(caplog: pytest.LogCaptureFixture) -> None:
+    """ZOOKEEPER-2832, 4837: a snapshot has the txn that is to go. It used to be an internal error, for ever."""
+    caplog.set_level(logging.INFO, "coati.server.hub")
+    cluster = start()
+    old = alone(cluster)
+    old.kill()
+    # Java writes one at a start, with all that is logged, and its purge removes the others.
+    store = Store(old.disk, StoreConfig(cluster_module.DATA_DIR))
+    loaded = load(store, TreeConfig(), is_alone=False)
+    export = Export(loaded.tree, loaded.timeouts)
+    slices = iter(lambda: export.next_slice(1000), b"")
+    store.write_snapshot(export.zxid, export.sessions, export.acls, slices, export.digest)
+    store.close()
+    old.disk.kill()
+    old.disk.remove(f"{FILES}/snapshot.0")
+    old.start()
+    assert b"/lost0" in old.tree.nodes
+    converge(cluster)
+    assert b"/lost0" not in old.tree.nodes
+    assert caplog.text.count("snapshot of the leader installed") == 1
+    assert "another one is asked for" in caplog.text
+    old.kill()
+    old.start()
     converge(cluster)
     assert b"/lost0" not in old.tree.nodes
 

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -24,8 +25,9 @@ import pytest
 
 import coati.server.driver as driver_module
 import coati.storage.disk as disk_module
-from coati.errors import StorageFailed
+from coati.errors import StorageCorrupt, StorageFailed
 from coati.server import main as main_module
+from coati.server.collector import GC_THRESHOLDS, CycleCollector
 from coati.server.config import Entry, ServerConfig, load_config
 from coati.server.exitcodes import (
     FINISHED,
@@ -403,6 +405,25 @@ def test_failed_fsync_ends_the_server_without_an_answer(tmp_path: Path, monkeypa
     assert " fatal coati.server.main the transaction log cannot be written, exiting: " in ran.last_line
 
 
+def test_data_that_cannot_be_gone_on_with_ends_the_server_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRUNC below every snapshot is such a case."""
+    real = main_module.Server._tick
+    is_asked = threading.Event()
+
+    def tick(self: main_module.Server) -> None:
+        real(self)
+        if is_asked.is_set():
+            self._on_fatal(StorageCorrupt("version-2", 0, "no snapshot", "Move it away"))
+
+    monkeypatch.setattr(main_module.Server, "_tick", tick)
+    ran = run_here(configure(tmp_path, tickTime="50"), lambda address: is_asked.set(), stops=False)
+    assert ran.code == SEVERE_LOG_ERROR
+    assert " fatal coati.server.main the data cannot be gone on with, exiting: version-2 " in ran.last_line
+    assert ran.last_line.endswith("no snapshot. Move it away")
+
+
 def test_fault_of_our_own_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A half-made change must not be served; the next start recovers what was durable."""
     real = Replica.on_received
@@ -587,13 +608,41 @@ def test_descriptors_are_raised_to_what_is_allowed(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 
+class Knot:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_is_garbage_is_not_frozen_for_ever() -> None:
+    """A leader's snapshot takes the place of the tree: what a server has left behind that served must go first."""
+    collector = CycleCollector()
+    collector.rest()
+    assert not gc.isenabled()
+    collector.settle()
+    assert gc.isenabled()
+    frozen = gc.get_freeze_count()
+    assert frozen > 1000
+    gone = weakref.ref(Knot())
+    assert gone() is not None
+    collector.rest()
+    assert gone() is None
+    assert not gc.isenabled()
+    kept = [Knot() for _ in range(1000)]
+    collector.go_on()
+    assert gc.isenabled()
+    collector.settle()
+    assert gc.get_freeze_count() >= frozen + len(kept)
+
+
 def test_collector_is_tuned_after_recovery(tmp_path: Path) -> None:
     seen: list[object] = []
     run_here(
         configure(tmp_path), lambda address: seen.extend((gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()))
     )
     assert seen[0] is True
-    assert seen[1] == main_module.GC_THRESHOLDS
+    assert seen[1] == GC_THRESHOLDS
     assert isinstance(seen[2], int)
     assert seen[2] > 1000
 

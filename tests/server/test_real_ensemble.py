@@ -17,13 +17,19 @@ import pytest
 
 from coati.server.exitcodes import FINISHED, QUORUM_PORT_BIND_ERROR
 from tests.interop import raw
-from tests.interop.peers import HOST, eventually, session
+from tests.interop.peers import HOST, eventually, require, session
+from tools import hardware, strace
 from tools.ensemble import CFG, Ensemble, Member, Wires
-from tools.storm_cluster import ClusterStorm
+from tools.hardware import SmallDisks
+from tools.storm_cluster import DISK_MB, FILLING, SLOWING, ClusterStorm
+from tools.storm_process import PREALLOC_KB
 
 SYNC_LIMIT_S = int(CFG["syncLimit"]) * int(CFG["tickTime"]) / 1000
 # Beyond what the protocol takes, for a machine with other work.
 SLACK_S = 5.0
+# Far more than the kernel keeps between two servers, and more txns than a leader remembers.
+LARGE_BYTES = 60_000
+LARGE_ZNODES = 550
 
 pytestmark = pytest.mark.slow
 
@@ -40,15 +46,19 @@ def member(ensemble: Ensemble, sid: int) -> Member:
     return found
 
 
-def test_nothing_acknowledged_is_lost_when_servers_are_killed(tmp_path: Path, ensemble: Ensemble) -> None:
-    storm = ClusterStorm(1, tmp_path, ensemble)
-    storm.begin()
-    for fault in ("kill leader", "kill all"):
-        storm.round(fault)
-    storm.finish()
-    assert storm.counts["acknowledged"] > 100
-    assert storm.counts["trees compared"] >= 3
-    assert storm.counts["epochs"] >= 2
+@pytest.mark.timeout(300)
+def test_nothing_acknowledged_is_lost_when_servers_are_killed(tmp_path: Path) -> None:
+    with Ensemble(tmp_path, voters=5) as ensemble:
+        storm = ClusterStorm(1, tmp_path, ensemble)
+        storm.begin()
+        for fault in ("kill leader", "kill all", "kill two", "kill all", "kill all", "kill two"):
+            storm.round(fault)
+        storm.finish()
+        assert storm.counts["kills"] == 20
+        assert storm.counts["acknowledged"] > 100
+        assert storm.counts["reads"] > 20
+        assert storm.counts["trees compared"] == 5
+        assert storm.counts["epochs"] >= 2
 
 
 def test_nothing_acknowledged_is_lost_when_the_network_parts(tmp_path: Path) -> None:
@@ -59,6 +69,43 @@ def test_nothing_acknowledged_is_lost_when_the_network_parts(tmp_path: Path) -> 
             storm.round(fault)
         storm.finish()
         assert storm.counts["acknowledged"] > 100
+
+
+def test_nothing_acknowledged_is_lost_when_a_disk_is_full(tmp_path: Path) -> None:
+    reason = hardware.why_no_small_disks()
+    if reason is not None:
+        pytest.skip(reason)
+    with SmallDisks(DISK_MB) as disks:
+        for sid in (1, 2, 3):
+            disks.add(tmp_path / str(sid))
+        with Ensemble(tmp_path, props={"zookeeper.preAllocSize": PREALLOC_KB}) as ensemble:
+            storm = ClusterStorm(8, tmp_path, ensemble)
+            storm.begin()
+            for fault in FILLING:
+                storm.round(fault)
+            storm.finish()
+            assert storm.counts["ended by a full disk"] >= 2
+
+
+def test_a_slow_disk_holds_up_its_own_server_and_no_election_is_held(tmp_path: Path) -> None:
+    require(strace.why_missing(), strace.why_not_attached)
+    with Ensemble(tmp_path) as ensemble:
+        storm = ClusterStorm(135, tmp_path, ensemble)
+        storm.begin()
+        for fault in SLOWING:
+            storm.round(fault)
+        storm.finish()
+        assert storm.counts["slow syncs"] > 2
+
+
+def test_no_session_and_no_leader_minds_a_wall_clock_that_jumps(tmp_path: Path) -> None:
+    with Ensemble(tmp_path, with_clocks=True) as ensemble:
+        storm = ClusterStorm(9, tmp_path, ensemble)
+        storm.begin()
+        for fault in ("jump leader", "jump all"):
+            storm.round(fault)
+        storm.finish()
+        assert storm.counts["txns at odd times"] > 20
 
 
 def test_a_rolling_restart_expires_no_session_and_observers_serve(tmp_path: Path) -> None:
@@ -124,6 +171,42 @@ def test_sigterm_ends_followers_and_leaders_quickly(ensemble: Ensemble) -> None:
         assert not [line for line in lines if "Traceback" in line or "level=error" in line]
         ensemble.launch(sid)
         ensemble.wait_all()
+
+
+def test_a_learner_that_stops_in_its_snapshot_holds_up_nobody(tmp_path: Path) -> None:
+    """ZOOKEEPER-783, 2141, 2201: the leader sends it from memory, as far as it is taken, and goes on."""
+    props = {"zookeeper.commitLogCount": "400", "zookeeper.snapshotSizeFactor": "-1"}
+    with Ensemble(tmp_path, cfg={"initLimit": "200"}, props=props) as ensemble:
+        leader, (late, other) = ensemble.leader, ensemble.followers
+        away = member(ensemble, late)
+        away.kill9()
+        with session(ensemble.members[leader]) as writer:
+            for number in range(LARGE_ZNODES):
+                assert writer.call(raw.CREATE, raw.create(f"/large{number}", bytes(LARGE_BYTES)))[0] == 0
+            ensemble.launch(late)
+            aside = Path(away.data_dir) / "version-2"
+            eventually(lambda: list(aside.glob("snapshot.*.tmp")), "the snapshot comes", 30.0)
+            os.kill(away.pid, signal.SIGSTOP)
+            try:
+                assert list(aside.glob("snapshot.*.tmp")), "it is there already: more bytes are needed"
+                slowest_s = 0.0
+                with session(ensemble.members[other]) as reader:
+                    for number in range(50):
+                        began = monotonic()
+                        assert writer.call(raw.CREATE, raw.create(f"/meanwhile{number}"))[0] == 0
+                        assert reader.call(raw.SYNC, raw.ustring("/"))[0] == 0
+                        assert reader.call(raw.EXISTS, raw.path_watch(f"/meanwhile{number}"))[0] == 0
+                        slowest_s = max(slowest_s, monotonic() - began)
+                assert ensemble.mode(leader) == "leader"
+                assert list(aside.glob("snapshot.*.tmp"))
+            finally:
+                os.kill(away.pid, signal.SIGCONT)
+            assert slowest_s < SLACK_S
+            ensemble.wait_all()
+        assert "snapshot of the leader installed" in away.log()
+        with session(ensemble.members[late]) as reader:
+            assert reader.call(raw.SYNC, raw.ustring("/"))[0] == 0
+            assert reader.call(raw.EXISTS, raw.path_watch("/meanwhile49"))[0] == 0
 
 
 def test_a_server_that_stays_down_is_told_of_once(tmp_path: Path) -> None:

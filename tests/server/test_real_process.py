@@ -27,9 +27,7 @@ def storm(tmp_path: Path) -> Storm:
 
 @pytest.fixture
 def traceable() -> None:
-    reason = strace.why_missing()
-    if reason is not None:
-        peers.missing(reason)
+    peers.require(strace.why_missing(), strace.why_refused)
 
 
 def faulty(mistake: str, command: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from coati.core.tree import TreeConfig
 from coati.errors import StorageCorrupt
 from coati.server.recovery import Loaded, load
 from coati.server.replica import ReplicaConfig
+from coati.storage.disk import RealDisk
 from coati.storage.store import Store, StoreConfig
 from coati.testing.disk import SimDisk
 from coati.testing.server import DATA_DIR, SimClient, SimConfig, SimServer, data_of, stat_of
@@ -28,6 +30,7 @@ from coati.wire.records import (
 )
 from coati.wire.txns import AnyTxn, encode_txn
 from tests.storage.kit import Row, encode_znodes
+from tools.rejoin import fill
 
 LOGS = f"{DATA_DIR}/version-2"
 # DigestCalculator over the tree of an empty server: measured with Java.
@@ -56,7 +59,7 @@ def leaf(path: bytes, data: bytes, *, owner: int = 0, zxid: int = 5) -> Row:
 def put_snapshot(disk: SimDisk, zxid: int, sessions: dict[int, int], znodes: list[Row]) -> None:
     """A directory as another server left it."""
     store = Store(disk, settings(digest_enabled=False))
-    for _ in store.recover(lambda reader: None).txns():
+    for _ in store.recover(lambda reader: None).batches():
         raise AssertionError("the directory is empty")
     store.write_snapshot(zxid, sessions, {}, [encode_znodes(znodes)], None)
     store.close()
@@ -66,7 +69,7 @@ def put_log(disk: SimDisk, *txns: tuple[int, int, int, AnyTxn]) -> None:
     """(zxid, session, type, txn) behind what is there."""
     store = Store(disk, settings())
     recovered = store.recover(lambda reader: [*reader.batches()])
-    for _ in recovered.txns():
+    for _ in recovered.batches():
         pass
     for zxid, session_id, op, txn in txns:
         store.append(zxid, encode_txn(TxnHeader(session_id, zxid, zxid, 1000 + zxid, op), txn, None))
@@ -216,7 +219,7 @@ def test_a_digest_that_does_not_fit_is_reported(caplog: pytest.LogCaptureFixture
     disk = SimDisk()
     put_snapshot(disk, 0, {}, [ROOT])
     store = Store(disk, settings())
-    for _ in store.recover(lambda reader: [*reader.batches()]).txns():
+    for _ in store.recover(lambda reader: [*reader.batches()]).batches():
         pass
     header = TxnHeader(OWNER, 1, 1, 1000, codes.OP_CREATE)
     store.append(1, encode_txn(header, CreateTxn(b"/a", b"", ANYONE, False, 1), 4711))
@@ -257,3 +260,18 @@ def test_every_kind_of_txn_comes_back() -> None:
         server.driver.turn()
         server.run()
         assert server.driver.last_snapshot_zxid == server.tree.last_zxid
+
+
+def test_the_directory_that_the_rejoin_tool_fills_is_a_database(tmp_path: Path) -> None:
+    """tools/rejoin.py measures a million of these: parents with a thousand children, the last one with fewer."""
+    fill(tmp_path, 2500, 7 << 32)
+    store = Store(RealDisk(lambda callback: callback()), StoreConfig(str(tmp_path)))
+    tree = load(store, TreeConfig(), is_alone=False).tree
+    store.close()
+    assert [path.name for path in (tmp_path / "version-2").glob("snapshot.*")] == ["snapshot.700000000"]
+    assert tree.last_zxid == 7 << 32
+    assert tree.node_count() == 2500 + 5
+    parent = tree.nodes[b"/p000002"]
+    assert parent.children is not None
+    assert len(parent.children.paths) == 499
+    assert tree.nodes[b"/p000002/n000002499"].body.endswith((2500).to_bytes(8, "big"))

@@ -619,6 +619,21 @@ def test_a_session_that_the_leader_ends_takes_its_writes_under_way_along() -> No
     same_trees(ensemble)
 
 
+def test_behind_a_write_that_came_too_late_nothing_is_answered() -> None:
+    """W4: the session has moved, so its old connection goes without a word, also when it ends the session next."""
+    ensemble = Ensemble(2)
+    old = ensemble.joined(ensemble.followers[0])
+    new = ensemble.moved(old, ensemble.followers[1])
+    old.create(b"/late")
+    old.get(b"/")
+    old.send(codes.OP_CLOSE_SESSION)
+    ensemble.pump()
+    assert not old.is_open
+    assert xids(old) == []
+    assert not new.is_open, "the end of a session is not refused"
+    same_trees(ensemble)
+
+
 def test_a_late_write_of_the_old_connection_is_no_answer_to_one_with_its_number() -> None:
     """A client may number its requests anew when it moves: then two writes of a session have one number.
 
@@ -681,3 +696,15 @@ def test_a_role_that_is_over_answers_nobody_and_keeps_nothing_in_flight() -> Non
     assert ensemble.leader.tree.staged_digest == ensemble.leader.tree.digest
     assert not any(client.is_open or client.replies for client in clients)
     assert not ensemble.leader.replica.proposals
+
+
+def test_a_role_that_is_over_leaves_those_too_who_are_about_to_end_their_session() -> None:
+    """The answer will never come: a client that waits for it would wait for as long as its own patience lasts."""
+    ensemble = Ensemble()
+    (follower,) = ensemble.followers
+    client = ensemble.joined(follower)
+    client.close_session()
+    follower.replica.retire()
+    follower.flush()
+    assert not client.is_open
+    assert client.replies == []

@@ -313,6 +313,27 @@ def test_the_ephemerals_of_an_expired_session_go_at_one_zxid(parts: Parts) -> No
     assert stat_of(watcher.reply(2)).pzxid == server.replica.solo.delivered_zxid - 1
 
 
+def test_a_read_that_waits_when_its_session_ends_is_not_answered_behind_the_last_event(parts: Parts) -> None:
+    """W4, S1: the event, the end and the write that the read waits for are delivered in one turn."""
+    server = serve(parts, SimConfig(disk_ms=(300, 300)))
+    client, other = server.client(), server.client()
+    server.run(1000)
+    client.get(b"/")
+    client.exists(b"/seen", watch=True)
+    other.create(b"/first")
+    server.run(0)
+    # The disk is busy with that one.
+    other.create(b"/seen")
+    server.run(0)
+    server.replica.close_session(client.session_id)
+    client.create(b"/late", flags=EPHEMERAL)
+    client.get(b"/")
+    server.run(1000)
+    assert not client.is_open
+    assert [event.path for event in client.events] == [b"/seen"]
+    assert xids(client) == [1, 2]
+
+
 def test_writes_of_a_session_that_is_closing_are_refused() -> None:
     server = serve()
     client = joined(server)
@@ -404,6 +425,41 @@ def test_a_moved_session_closes_the_connection_that_asked() -> None:
     assert len(client.replies) == 1
     assert not client.is_open
     assert server.replica.watches.size() == 0
+
+
+def test_a_moved_session_is_not_told_of_its_end_where_a_write_was_refused_without_a_word() -> None:
+    """W4: the client had said goodbye already, and heard the answer to that without the one before it."""
+    server = serve()
+    client = joined(server)
+    session = client.link.conn.session
+    assert session is not None
+    session.owner = object()
+    client.create(b"/b")
+    client.close_session()
+    server.run()
+    assert client.replies == []
+    assert not client.is_open
+    assert client.session_id not in server.replica.sessions.timeouts
+
+
+def test_a_plain_read_behind_a_write_is_not_answered_when_the_session_is_over() -> None:
+    """W4 and S1: its connection was mute, and the quickest way of all to answer did not ask."""
+    server = serve()
+    client, other = joined(server), joined(server)
+    client.create(b"/a")
+    client.exists(b"/a", watch=True)
+    server.run()
+    # While the disk is busy with this, the rest comes together: something is to be sent to the client first.
+    other.create(b"/dummy")
+    server.run(0)
+    other.set_data(b"/a", b"new")
+    server.run(0)
+    server.replica.close_session(client.session_id)
+    client.create(b"/b")
+    client.get(b"/a")
+    server.run()
+    assert len(client.replies) == 2
+    assert not client.is_open
 
 
 # Reaping

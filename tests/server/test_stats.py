@@ -88,9 +88,8 @@ def test_reads_and_updates_are_told_apart() -> None:
     stats.on_reads(10, 2)
     stats.on_updates(1, 5)
     assert (stats.latency.count, stats.latency.total, stats.latency.highest) == (11, 25, 5)
-    assert (stats.read_latency.count, stats.update_latency.count) == (10, 1)
+    assert (stats.summaries["readlatency"].count, stats.update_latency.count) == (10, 1)
     assert (stats.packets_received, stats.packets_sent) == (11, 11)
-    assert stats.summaries["readlatency"] is stats.read_latency
     assert stats.summaries["updatelatency"] is stats.update_latency
 
 
@@ -111,7 +110,8 @@ def test_reset_leaves_what_java_leaves() -> None:
     stats.observe("fsynctime", 7)
     stats.packets_received = stats.packets_sent = stats.auth_failed = stats.fsync_slow = 9
     stats.reset()
-    assert (stats.packets_received, stats.packets_sent, stats.latency.count, stats.read_latency.count) == (0, 0, 0, 0)
+    assert (stats.packets_received, stats.packets_sent, stats.latency.count) == (0, 0, 0)
+    assert stats.summaries["readlatency"].count == 0
     assert stats.counters == {}
     assert stats.summaries["fsynctime"].count == 0
     assert (stats.response_last_bytes, stats.response_min_bytes, stats.response_max_bytes) == (-1, -1, -1)
@@ -136,15 +136,15 @@ def test_bytes_and_packets_of_each_kind() -> None:
 
 
 def test_instant_reads_are_in_every_summary_that_is_looked_at() -> None:
-    for look in (lambda stats: stats.latency, lambda stats: stats.read_latency, lambda stats: stats.summaries):
+    for look in (lambda stats: stats.latency, lambda stats: stats.summaries):
         stats = ServerStats()
         stats.on_reads(3, 4)
         stats.on_reads(5)
         stats.on_reads(2, 0)
         look(stats)
         look(stats)
-        for summary in (stats.latency, stats.read_latency, stats.summaries["readlatency"]):
+        for summary in (stats.latency, stats.summaries["readlatency"]):
             assert (summary.count, summary.total, summary.lowest, summary.highest) == (10, 12, 0, 4)
         stats.on_reads(1)
         stats.reset()
-        assert stats.latency.count == stats.read_latency.count == 0
+        assert stats.latency.count == stats.summaries["readlatency"].count == 0

@@ -10,6 +10,7 @@ import pytest
 
 from tests.interop import raw
 from tools.storm_history import Answer, History, Logged, Shown, Znode, log_files, read_log, told_of
+from tools.storm_reads import WATCHED, Look, Watch
 from tools.tree_model import NODE_EXISTS, Outcome, Write
 
 ALICE, BOB = 0x100, 0x200
@@ -238,6 +239,39 @@ def test_a_session_that_nobody_opened_is_seen(story: Story) -> None:
 def test_a_session_that_is_given_out_twice_is_seen(story: Story) -> None:
     story.history.opened(ALICE)
     assert story.judge() == ["session 0x100 was given out twice"]
+
+
+def test_reads_are_compared_with_the_state_at_their_zxid(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    states = {}
+    for write in (Write("create", b"/q", b"old"), Write("set", b"/q", b"new"), Write("delete", b"/q")):
+        story.write(ALICE, write)
+        states[story.zxid] = story.shown().get(b"/q")
+    reads = story.history.reads
+    for zxid, shown in states.items():
+        reads.looked(Look(zxid, BOB, 50, b"/q", shown), 0)
+    reads.looked(Look(story.zxid, BOB, 51, b"/q", states[4]), 0)
+    faults = story.judge()
+    assert [fault[:28] for fault in faults] == ["session 0x200, xid 51: b'/q'"]
+
+
+def test_watches_are_compared_with_what_changed_and_not_with_what_failed(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    path = WATCHED[0]
+    for write in (Write("create", b"/s"), Write("create", path)):
+        story.write(ALICE, write)
+    failing = Write("multi", parts=(Write("set", path, b"1"), Write("check", b"/none")))
+    fitting = Write("multi", parts=(Write("set", path, b"2"), Write("check", path)))
+    for write in (failing, Write("check", path, version=7), fitting, Write("set", path, b"3", version=9)):
+        story.write(BOB, write)
+    assert story.zxid == 8
+    for session_id, end in ((ALICE, 7), (BOB, 5), (BOB, 8)):
+        story.history.reads.watched(Watch(path, session_id, 4, end, has_fired=True))
+    faults = story.judge()
+    assert [fault.rpartition(" fired ")[2] for fault in faults] == [
+        "at 0x5, the first change was at 0x7",
+        "at 0x8, the first change was at 0x7",
+    ]
 
 
 @pytest.mark.parametrize("tail", [b"", bytes(5000), b"\x00\x00\x00\x00\x12\x34\x56\x78\x00\x00\x00\x30torn"])

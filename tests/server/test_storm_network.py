@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import socket
 from collections.abc import Iterator
 from itertools import permutations
@@ -11,10 +14,12 @@ from random import Random
 import pytest
 
 from tests.interop import raw
-from tests.interop.peers import missing
+from tests.interop.peers import require
+from tools import namespaces
+from tools.cluster_history import SESSION_MOVED, ClusterHistory
 from tools.ensemble import Ensemble
-from tools.namespaces import Namespaces, host, why_missing
-from tools.storm_cluster import SESSION_MOVED, ClusterHistory, ClusterStorm, cut
+from tools.namespaces import Namespaces, host
+from tools.storm_cluster import ClusterStorm, cut
 from tools.storm_history import Logged
 from tools.tree_model import Write
 
@@ -27,9 +32,7 @@ DEADLINE_S = 20.0
 
 @pytest.fixture
 def network() -> Iterator[Namespaces]:
-    reason = why_missing()
-    if reason is not None:
-        missing(reason)
+    require(namespaces.why_missing(), namespaces.why_refused)
     with Namespaces() as made:
         yield made
 
@@ -75,9 +78,7 @@ def test_a_cut_loses_frames_in_one_direction_until_it_is_healed(network: Namespa
 
 def test_clients_reach_all_servers_whatever_is_cut_and_the_machine_has_none_of_it() -> None:
     before = socket.if_nameindex()
-    reason = why_missing()
-    if reason is not None:
-        missing(reason)
+    require(namespaces.why_missing(), namespaces.why_refused)
     with Namespaces() as network:
         servers = []
         for sid in (1, 2):
@@ -89,6 +90,20 @@ def test_clients_reach_all_servers_whatever_is_cut_and_the_machine_has_none_of_i
             with server, socket.create_connection(server.getsockname(), DEADLINE_S) as client:
                 assert client.getpeername() == server.getsockname()
     assert socket.if_nameindex() == before
+
+
+def refuse(kind: int) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_kernel_that_refuses_namespaces_fails_no_required_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COATI_REQUIRE_INTEROP", "1")
+    monkeypatch.setattr(namespaces, "unshare", refuse)
+    with pytest.raises(pytest.skip.Exception, match="Operation not permitted"):
+        require(None, namespaces.why_refused)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(pytest.fail.Exception, match="not installed"):
+        require(namespaces.why_missing(), namespaces.why_refused)
 
 
 class Scripted(ClusterHistory):
@@ -154,11 +169,12 @@ def test_the_judge_finds_late_requests_that_are_executed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost_when_frames_are(tmp_path: Path, network: Namespaces) -> None:
-    with Ensemble(tmp_path, wires=network) as ensemble:
-        storm = ClusterStorm(3, tmp_path, ensemble, network)
+    with Ensemble(tmp_path, voters=5, wires=network) as ensemble:
+        storm = ClusterStorm(329, tmp_path, ensemble, network)
         storm.begin()
-        for fault in ("bridge", "mute leader"):
+        for fault in ("bridge", "mute leader", "ring"):
             storm.round(fault)
         storm.finish()
         assert storm.counts["acknowledged"] > 100

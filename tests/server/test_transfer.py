@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 import struct
@@ -10,12 +11,13 @@ import subprocess
 import time
 import tracemalloc
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from coati.core.replay import apply
 from coati.core.tree import Tree, TreeConfig, pristine
-from coati.errors import ProtocolError, StorageFailed
+from coati.errors import ProtocolError, StorageCorrupt, StorageFailed
 from coati.server.recovery import Loaded, load, ownerless, reload
 from coati.server.transfer import PIECE_BYTES, SnapshotSender, SnapshotStream
 from coati.storage.store import Store, StoreConfig
@@ -79,7 +81,7 @@ def install(stream: SnapshotStream, disk: SimDisk) -> Loaded:
     stream.finish(errors.append)
     disk.run()
     assert errors == [None]
-    return stream.loaded()
+    return stream.take_loaded()
 
 
 def names(disk: SimDisk) -> list[str]:
@@ -327,6 +329,25 @@ def test_a_disk_that_fails_below_a_stream_ends_the_server() -> None:
     assert opened(disk)[1].tree.last_zxid == 5
 
 
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_a_tree_is_kept_by_nobody_but_its_owner(is_given_up: bool) -> None:
+    """The writer and its callbacks are a cycle, which once kept each tree that was ever received."""
+    tree, timeouts = some_tree()
+    disk = SimDisk()
+    store, _ = opened(disk)
+    stream = SnapshotStream(store, CONFIG, Z)
+    stream.feed(stream_of(tree, timeouts))
+    mine = stream._tree
+    if is_given_up:
+        stream.abort()
+        disk.run()
+        owners: list[object] = []
+    else:
+        loaded = install(stream, disk)
+        owners = [loaded]
+    assert [one for one in gc.get_referrers(mine) if not isinstance(one, FrameType)] == owners
+
+
 # TRUNC
 
 
@@ -348,8 +369,8 @@ def test_memory_is_what_the_disk_has_after_trunc() -> None:
     assert b"/n5" not in again.tree.nodes
 
 
-def test_a_trunc_that_cannot_be_had_shows_in_the_zxid() -> None:
-    """Before the oldest snapshot: nothing is lost, the server still is what its disk says."""
+def test_a_trunc_that_cannot_be_had_changes_nothing_and_says_what_to_do() -> None:
+    """Before the oldest snapshot: nothing is lost, the server still is what its disk says (ZOOKEEPER-2832, 4837)."""
     disk = SimDisk()
     store, _ = opened(disk)
     write(store, disk, 1, 3)
@@ -358,8 +379,15 @@ def test_a_trunc_that_cannot_be_had_shows_in_the_zxid() -> None:
     stream.feed(stream_of(tree, timeouts))
     install(stream, disk)
     write(store, disk, Z + 1, Z + 2)
+    before = contents(disk)
     for zxid in (3, 40, Z - 1):
-        assert reload(store, CONFIG, zxid).tree.last_zxid == Z + 2, zxid
+        with pytest.raises(StorageCorrupt, match="no snapshot here is without what is to go") as caught:
+            reload(store, CONFIG, zxid)
+        assert f"move {DIRECTORY} away" in caught.value.advice
+        assert contents(disk) == before
+        disk.kill()
+        store, again = opened(disk)
+        assert again.tree.last_zxid == Z + 2
     assert reload(store, CONFIG, Z).tree.last_zxid == Z
 
 

@@ -29,6 +29,7 @@ class Driver:
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
+        self.is_read_only = False
 
     def mode(self) -> str:
         return "standalone"

@@ -16,7 +16,21 @@ from coati.server.ports import Lookup
 from coati.server.votes import VoteConn
 from coati.wire.quorum import HelloReader, Notification, decode_notification, frame_vote
 from coati.zab.quorum import Server, View
-from tests.server.linkkit import HOST, WAIT_S, Node, Run, Stranger, hello, make_view, nodes, quick, until, vote
+from tests.server.linkkit import (
+    HOST,
+    WAIT_S,
+    Node,
+    Run,
+    Stranger,
+    free_ports,
+    hello,
+    is_listening,
+    make_view,
+    nodes,
+    quick,
+    until,
+    vote,
+)
 
 Said = Callable[[str], int]
 
@@ -131,6 +145,29 @@ def test_only_the_newest_vote_waits_for_a_server_that_is_down(run: Run, said: Sa
     run(scene())
 
 
+def test_a_port_that_nobody_listens_on_is_told_with_each_vote(run: Run) -> None:
+    """An election does not wait for a server that has crashed; the next attempt to reach it may be seconds off."""
+
+    async def scene() -> None:
+        view = make_view(1, 2)
+        async with nodes(view, 2) as (node,):
+            node.links.send_vote(1, vote(2))
+            await until(lambda: node.doors.refused == [1])
+            node.links.send_vote(1, vote(2, 2))
+            await until(lambda: node.doors.refused[1:2] == [1])
+            async with Peer(view.servers[1]) as peer:
+                node.links.reconnect()
+                _, stranger = await peer.accept()
+                assert (await read_vote(stranger)).round == 2
+                told = len(node.doors.refused)
+                node.links.send_vote(1, vote(2, 3))
+                assert (await read_vote(stranger)).round == 3
+                assert len(node.doors.refused) == told
+                stranger.reset()
+
+    run(scene())
+
+
 def test_a_server_that_comes_up_late_is_found_without_another_vote(run: Run, said: Said) -> None:
     async def scene() -> None:
         view = make_view(1, 2)
@@ -175,6 +212,37 @@ def test_a_lost_connection_is_dialled_again_for_a_vote(run: Run, said: Said) -> 
                 assert (await read_vote(stranger)).round == round_
                 stranger.reset()
                 await until(lambda n=round_: said("lost sid=1") == n)
+
+    run(scene())
+
+
+def test_a_server_that_dies_is_found_out_without_a_vote(run: Run) -> None:
+    """What was sent last went into the broken connection, and the election waits for an answer to it."""
+
+    async def scene() -> None:
+        view = make_view(1, 2)
+        async with nodes(view, 2) as (node,):
+            async with Peer(view.servers[1]) as peer:
+                node.links.send_vote(1, vote(2))
+                _, stranger = await peer.accept()
+                assert (await read_vote(stranger)).round == 1
+                node.doors.refused.clear()
+            stranger.reset()
+            await until(lambda: node.doors.refused == [1])
+
+    run(scene())
+
+
+def test_a_port_that_is_closed_says_nothing_more(run: Run, said: Said) -> None:
+    """The reason why the server ends was not the last word in its log."""
+
+    async def scene() -> None:
+        async with nodes(make_view(1, 2), 1, 2) as (small, large):
+            large.links.send_vote(1, vote(2))
+            await until(lambda: small.doors.leaders == [(2, 2)])
+            small.links.stop()
+            await until(lambda: said("lost sid=1") == 1)
+        assert said("lost sid=2") == 0
 
     run(scene())
 
@@ -413,6 +481,60 @@ def test_who_leaves_the_view_loses_its_connection(run: Run, said: Said) -> None:
 # Names, ports that are taken, servers that are away.
 
 
+@pytest.mark.parametrize("sid", [1, 3])
+def test_who_is_not_in_the_view_may_ask_where_members_may_change(run: Run, sid: int, said: Said) -> None:
+    """A joiner: a smaller sid is called back where it says it listens, as in Java."""
+
+    async def scene() -> None:
+        async with nodes(make_view(2), 2, limits=quick(is_dynamic=True)) as (node,):
+            (port,) = free_ports(1)
+            async with Peer(Server(sid, HOST, 1, port)) as joiner:
+                stranger = await Stranger.at(node.links.election_port)
+                stranger.send(hello(sid, b"%s:%d" % (HOST.encode(), port)))
+                if sid == 1:
+                    assert await stranger.read_to_end() == b""
+                    _, stranger = await joiner.accept()
+                stranger.send(frame_vote(vote(sid)))
+                await until(lambda: node.doors.leaders == [(sid, sid)])
+                node.links.send_vote(sid, vote(2))
+                assert (await read_vote(stranger)).leader == 2
+                if sid == 1:
+                    # It joins where it is: nothing is cut.
+                    node.links.set_view(View.build([*make_view(2).servers.values(), joiner.server], {}, {}))
+                    node.links.send_vote(sid, vote(3))
+                    assert (await read_vote(stranger)).leader == 3
+                else:
+                    stranger.reset()
+                    await until(lambda: said("election connection lost") == 1)
+                    node.links.send_vote(sid, vote(3))
+                    assert not node.links.has_delivered()
+
+    run(scene())
+
+
+def test_who_is_not_in_the_view_and_does_not_answer_is_forgotten(run: Run, said: Said) -> None:
+    async def scene() -> None:
+        async with nodes(make_view(2), 2, limits=quick(is_dynamic=True, strangers=1)) as (node,):
+            (port,) = free_ports(1)
+            strangers: list[Stranger] = []
+            for data, words in (
+                (hello(1, b"%s:%d" % (HOST.encode(), port)), "cannot reach election port"),
+                # Nobody knows where it is: before 3.5.
+                (struct.pack(">q", 1), "sid=1 reason=not in the view"),
+                (hello(5, b"h:1"), "election connection stands sid=5"),
+                # No more than so many.
+                (hello(6, b"h:1"), "sid=6 reason=not in the view"),
+            ):
+                stranger = await Stranger.at(node.links.election_port)
+                stranger.send(data)
+                strangers.append(stranger)
+                await until(lambda words=words: said(words) == 1)  # type: ignore[misc]  # bound at once
+            for stranger in strangers:
+                stranger.reset()
+
+    run(scene())
+
+
 def test_a_name_is_looked_up_again_for_each_attempt(run: Run) -> None:
     """ZOOKEEPER-2982, 3084: a server that comes back under another address, or whose name was unknown, is found."""
     asked: list[str] = []
@@ -499,7 +621,7 @@ def test_a_busy_port_is_tried_again(run: Run) -> None:
         with socket.create_server((HOST, view.servers[1].election_port)):
             node = Node(1, view, quick(bind_retries=0))
             await until(lambda: node.links.election.acceptor.failures > 5)
-        await until(lambda: node.links.election.acceptor.is_listening)
+        await until(lambda: is_listening(node.links.election.acceptor))
         assert node.doors.failures == []
         node.links.stop()
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 from zlib import adler32
 
 import pytest
 
-from coati.errors import StorageCorrupt
+from coati.errors import MarshallingError, StorageCorrupt
 from coati.storage.store import Recovered, SnapshotReader, Store
 from coati.testing.disk import SimDisk
-from coati.wire.txns import TxnRecord
+from coati.wire.txns import TxnRecord, decode_txn
 from tools.storm_storage import (
     ACLS,
     ROOT,
@@ -49,6 +50,8 @@ __all__ = [
     "znode_of",
 ]
 
+T = TypeVar("T")
+
 DIRECTORY = "/data/version-2"
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 GOLDEN_NAMES = ("java-3.8.0-none", "java-3.9.3-gz", "java-3.9.3-none")
@@ -73,7 +76,18 @@ def build(reader: SnapshotReader) -> list[Row]:
 def load(store: Store) -> tuple[Recovered[list[Row]], list[TxnRecord]]:
     """Recovers to the end."""
     recovered = store.recover(build)
-    return recovered, list(recovered.txns())
+    return recovered, list(txns_of(recovered))
+
+
+def txns_of(recovered: Recovered[T]) -> Iterator[TxnRecord]:
+    """The txns behind the snapshot, read as a server reads them."""
+    for batch in recovered.batches():
+        for zxid, payload in batch:
+            try:
+                record = decode_txn(payload)
+            except MarshallingError as error:
+                raise recovered.unreadable(zxid, error) from None
+            yield record
 
 
 def open_store(disk: SimDisk, **changes: object) -> Store:

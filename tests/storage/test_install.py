@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Callable, Sequence
 from random import Random
 
 import pytest
 
 from coati.errors import StorageCorrupt, StorageFailed
-from coati.storage import format, install, prune
-from coati.storage.install import InstallFile
-from coati.storage.recovery import list_snapshots
-from coati.storage.snapshot import SnapshotFile
+from coati.storage import epochs, format, install, prune
+from coati.storage import store as store_module
+from coati.storage.install import NOTE, InstallFile
+from coati.storage.recovery import Places, list_logs, list_snapshots
+from coati.storage.snapshot import SnapshotFile, SnapshotReader
 from coati.storage.store import Store
 from coati.storage.txnlog import Hole
 from coati.testing.disk import PowerCut, SimDisk
 from coati.wire.zxid import make_zxid
-from tests.storage.kit import ACLS, DIRECTORY, ROOT, config, encode_znodes, load, payload_of, znode_of
+from tests.storage.kit import ACLS, DIRECTORY, ROOT, config, encode_znodes, load, payload_of, rows_of, znode_of
 from tests.storage.test_crash import LazyDirectories, LazySnapshots
 from tools.storm_storage import SESSIONS, Entry, Loaded, write_first_snapshot
 
 SNAP_DATA = b"from the leader"
+# In which the leader leads.
+EPOCH = 2
+# In how many of the states after a crash the snapshot is damaged as well.
+DAMAGED_MODES = 3
 
 
 def entries_of(zxids: Sequence[int]) -> list[Entry]:
@@ -68,6 +74,17 @@ class Server:
         self.disk.run()
         assert errors == [None]
         self.entries = list(entries)
+
+    def install_as_java(self, zxid: int, entries: list[Entry]) -> None:
+        """The same, and all that was there before still is, as Java leaves it."""
+        old = {name: self.disk.get(f"{DIRECTORY}/{name}") for name in self.files()}
+        self.install(zxid, entries)
+        for name, content in old.items():
+            self.disk.put(f"{DIRECTORY}/{name}", content)
+
+    def files(self) -> list[str]:
+        """The names of its logs and snapshots."""
+        return [name for name in self.disk.list(DIRECTORY) if name.startswith(("log.", "snapshot."))]
 
     def restart(self) -> Server:
         self.disk.kill()
@@ -134,8 +151,57 @@ CASES: list[tuple[Callable[[], Server], int]] = [
 ]
 
 
+def as_java_loads(disk: SimDisk) -> list[Entry] | None:
+    """What Java would serve of these files; None if it refuses to start.
+
+    The newest snapshot that is whole, and all txns of the logs above it, whatever is missing between them
+    (FileSnap.deserialize, FileTxnSnapLog.restore, FileTxnLog.FileTxnIterator).
+    """
+    names = list_snapshots(disk, DIRECTORY)
+    end = b"\x00\x00\x00\x01/"
+    whole = [name for name in names if name.compression or disk.get(f"{DIRECTORY}/{name.name}").endswith(end)]
+    logs = list_logs(disk, DIRECTORY)
+    if not whole:
+        # "No snapshot found, but there are log entries. Something is broken!"
+        return None if logs else []
+    for name in whole:
+        try:
+            reader = SnapshotReader(disk, f"{DIRECTORY}/{name.name}", name.zxid, name.compression, 1 << 20)
+            rows = [row for batch in reader.batches() for row in rows_of(batch)]
+        except StorageCorrupt:
+            continue
+        entries = [(row[3], row[1] or b"") for row in rows if row[0] != b"/"]
+        for log in logs:
+            data = disk.get(f"{DIRECTORY}/{format.log_name(log)}")
+            entries += [entry for entry in java_entries(data) if entry[0] > name.zxid]
+        return entries
+    return None
+
+
+def java_entries(data: bytes) -> list[Entry]:
+    """The txns of a log up to what looks like its end."""
+    found: list[Entry] = []
+    pos = 16
+    while pos + 12 <= len(data):
+        (size,) = struct.unpack_from(">i", data, pos + 8)
+        payload = data[pos + 12 : pos + 12 + size]
+        if size <= 0 or data[pos + 12 + size : pos + 13 + size] != b"\x42":
+            break
+        (zxid,) = struct.unpack_from(">q", payload, 12)
+        # The path behind the header of 32 bytes, then the data.
+        at = 36 + struct.unpack_from(">i", payload, 32)[0]
+        (length,) = struct.unpack_from(">i", payload, at)
+        found.append((zxid, payload[at + 4 : at + 4 + length]))
+        pos += size + 13
+    return found
+
+
 class Storm:
-    """One SNAP, with power lost before every call of it, in several ways; and what is there afterwards."""
+    """One SNAP, with power lost before every call of it, in several ways; and what is there afterwards.
+
+    Also when the snapshot is damaged later, or removed by somebody: nothing that was replaced is ever loaded again
+    once it was told that it is.
+    """
 
     def __init__(self, make: Callable[[], Server], zxid: int) -> None:
         self.server = make()
@@ -145,6 +211,7 @@ class Storm:
         self.is_done = False
         self.points = 0
         self.seen: dict[str, int] = {}
+        self.advices: list[str] = []
 
     def run(self) -> None:
         disk = self.server.disk
@@ -156,7 +223,11 @@ class Storm:
         self.server.entries = list(self.new)
         # Once more after it was told, and while the server goes on.
         self.check()
+        self.server.store.write_epochs(accepted=EPOCH, current=EPOCH, done=errors.append)
+        disk.run()
+        self.check()
         self.server.write(self.zxid + 1)
+        self.check()
         disk.on_call = None
         assert self.server.restart().entries == self.new + entries_of([self.zxid + 1])
 
@@ -171,17 +242,62 @@ class Storm:
         for number, mode in enumerate(["lose", "keep", *["random"] * 6]):
             state = self.server.disk.clone()
             state.crash(Random(f"{self.zxid}/{state.calls}/{self.points}/{number}"), mode)
+            if number < DAMAGED_MODES:
+                self.check_damaged(state, is_told=self.is_done)
+            java = as_java_loads(state)
             again = Server(state, **self.server.settings)
+            assert again.entries == java, "Java finds something else"
             if self.is_done or again.entries == self.new:
-                more = entries_of([self.zxid + 1])
-                assert again.entries in (self.new, self.new + more), "it was told that the snapshot is durable"
+                assert again.entries in self.good(), "it was told that the snapshot is durable"
                 outcome = "new"
+                again = again.restart()
+                assert again.files() in self.alone(), "something of what was replaced is left"
+                if number < DAMAGED_MODES:
+                    self.check_damaged(again.disk, is_told=True)
             else:
                 assert again.entries == self.old[: len(again.entries)], "neither the old history nor the new one"
                 assert len(again.entries) >= len([zxid for zxid, _ in self.old if zxid <= self.zxid])
                 outcome = "old" if again.entries == self.old else "cut"
+            assert not state.exists(f"{DIRECTORY}/{NOTE}")
             self.seen[outcome] = self.seen.get(outcome, 0) + 1
             self.check_goes_on(again)
+
+    def good(self) -> list[list[Entry]]:
+        """What the leader's snapshot stands for, and what may have been written behind it."""
+        return [self.new, self.new + entries_of([self.zxid + 1])]
+
+    def alone(self) -> list[list[str]]:
+        """The files that may be there after a start."""
+        name = format.snapshot_name(self.zxid, "")
+        return [[name], [format.log_name(self.zxid + 1), name]]
+
+    def check_damaged(self, disk: SimDisk, *, is_told: bool) -> None:
+        """What is loaded when the snapshot was cut short, has a wrong byte or is gone. The disk stays as it is."""
+        path = f"{DIRECTORY}/{format.snapshot_name(self.zxid, '')}"
+        if not disk.exists(path):
+            return
+        content = disk.get(path)
+        for damaged in (content[: len(content) // 2], bytes([content[0] ^ 1]) + content[1:], None):
+            state = disk.clone()
+            if damaged is None:
+                state.remove(path)
+                state.sync_dir(DIRECTORY)
+            else:
+                state.put(path, damaged)
+            # An empty directory is no worse than a new disk. Java takes half a snapshot for none.
+            right = [[]] if damaged is None or not list_logs(state, DIRECTORY) else []
+            if not is_told:
+                right += [self.old[:count] for count in range(len(self.old) + 1)]
+            java = as_java_loads(state)
+            assert java is None or java in right, f"Java serves {java}"
+            try:
+                loaded = Loaded(Store(state, config(**self.server.settings)))
+            except StorageCorrupt as error:
+                self.advices.append(error.advice)
+                continue
+            assert loaded.entries in right, f"served: {loaded.entries}"
+            assert loaded.fresh or not is_told
+            assert not (loaded.fresh and state.exists(f"{DIRECTORY}/{epochs.CURRENT}")), "it votes for what it lost"
 
     def check_goes_on(self, again: Server) -> None:
         """Whatever is there can be appended to, and another SNAP comes over it."""
@@ -200,8 +316,9 @@ def test_power_lost_at_any_call_leaves_the_old_history_or_the_new_one(make: Call
     assert storm.points > 6
     assert storm.seen["old"] > 0
     assert storm.seen["new"] > 0
-    names = storm.server.disk.list(DIRECTORY)
-    assert max(format.parse_snapshot_name(name) for name in names) == (zxid, "")
+    assert len(storm.advices) > 20
+    assert all(advice.startswith(("A server of an ensemble", "To start with nothing")) for advice in storm.advices)
+    assert storm.server.files() == [format.log_name(zxid + 1), format.snapshot_name(zxid, "")]
 
 
 def found(make: Callable[[], Server], zxid: int) -> bool:
@@ -228,6 +345,17 @@ def newer_first(self: InstallFile, aside: str, path: str) -> None:
     publish(self, aside, path)
 
 
+def replaced_first(self: InstallFile, aside: str, path: str) -> None:
+    install.remove_replaced(self._disk, self._places, self.name, list_logs(self._disk, DIRECTORY))
+    publish(self, aside, path)
+
+
+def only_newer_go(disk: SimDisk, places: Places, name: str, zxids: list[int]) -> None:
+    zxid, _ = format.parse_snapshot_name(name)
+    others = [other for other in list_snapshots(disk, DIRECTORY) if other.name != name]
+    prune.remove_snapshots(disk, places, [other for other in others if other.zxid >= zxid])
+
+
 publish = InstallFile.publish
 
 
@@ -237,7 +365,11 @@ publish = InstallFile.publish
         pytest.param(InstallFile, "publish", named_first, id="old txns above it are cut too late"),
         pytest.param(InstallFile, "publish", not_cut, id="old txns above it are not cut"),
         pytest.param(InstallFile, "publish", newer_first, id="what the old history stands on goes first"),
-        pytest.param(install, "remove_snapshots", lambda *args: None, id="newer snapshots stay"),
+        pytest.param(InstallFile, "publish", replaced_first, id="the old history goes before the new one has its name"),
+        pytest.param(install, "remove_snapshots", lambda *args: None, id="other snapshots stay"),
+        pytest.param(install, "remove_replaced", only_newer_go, id="older snapshots and logs stay"),
+        pytest.param(install, "_write_note", lambda *args: None, id="what was cut short is not finished: no note"),
+        pytest.param(store_module, "finish_install", lambda *args: False, id="the same: the note is not read"),
         pytest.param(install, "cut_logs", lambda *args: None, id="the logs are not cut"),
     ],
 )
@@ -369,10 +501,10 @@ def test_a_database_that_must_not_come_into_being_comes_from_a_leader() -> None:
 
 
 def joined_by_snap(end: int = 10, at: int = make_zxid(1, 9), then: int = make_zxid(2, 1)) -> Server:
-    """Txns 1 .. `end`, then a leader's snapshot, then txns of another epoch."""
+    """Txns 1 .. `end`, then a leader's snapshot, then txns of another epoch; all of it is still there."""
     server = Server()
     server.write(*range(1, end + 1))
-    server.install(at, entries_of([1, 2, 3]))
+    server.install_as_java(at, entries_of([1, 2, 3]))
     server.write(then, then + 1, then + 2)
     return server
 
@@ -394,7 +526,7 @@ def test_logs_that_end_before_the_snapshot_are_not_all() -> None:
     """ZOOKEEPER-2846: the snapshot is the newest there is, so nothing in the logs says that they are behind."""
     server = Server()
     server.write(*range(1, 11))
-    server.install(20, entries_of([1, 2, 3]))
+    server.install_as_java(20, entries_of([1, 2, 3]))
     for running in (server, server.restart()):
         for after in (0, 9, 10, 15):
             with pytest.raises(Hole):
@@ -446,6 +578,79 @@ def test_a_damaged_snapshot_of_a_leader_is_not_skipped() -> None:
     server.disk.kill()
     with pytest.raises(StorageCorrupt, match="there is a snapshot at 0x100000009: a gap"):
         load(Store(server.disk, config()))
+
+
+def test_a_damaged_snapshot_is_not_skipped_within_a_log_either() -> None:
+    """Java follows from leader to leader without a restart, and goes on in the log that it has open."""
+    then = make_zxid(2, 1)
+    server = joined_by_snap(then=then)
+    old, new = (server.disk.get(f"{DIRECTORY}/{format.log_name(zxid)}") for zxid in (1, then))
+    joined = old.rstrip(b"\x00") + new.rstrip(b"\x00")[format.HEADER_BYTES :]
+    server.disk.remove(f"{DIRECTORY}/{format.log_name(then)}")
+    server.disk.sync_dir(DIRECTORY)
+    server.disk.put(f"{DIRECTORY}/log.1", joined)
+    assert server.restart().entries == server.entries
+    path = f"{DIRECTORY}/snapshot.100000009"
+    server.disk.put(path, server.disk.get(path)[:-1])
+    server.disk.kill()
+    with pytest.raises(StorageCorrupt, match="there is a snapshot at 0x100000009: a gap"):
+        load(Store(server.disk, config()))
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        pytest.param(b"snapshot.6", id="a snapshot at 0x60 was to be installed, and its name was cut short"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"snapshot.60\n", id="the snapshot never got its name"),
+    ],
+)
+def test_a_note_of_an_install_that_did_not_come_to_its_end_takes_nothing_away(note: bytes) -> None:
+    server = behind()
+    files = server.files()
+    server.disk.put(f"{DIRECTORY}/{NOTE}", note)
+    again = server.restart()
+    assert again.entries == server.entries
+    assert again.files() == files
+    assert not again.disk.exists(f"{DIRECTORY}/{NOTE}")
+
+
+def test_what_java_wrote_behind_an_unfinished_install_stays() -> None:
+    """It had the directory in between: the old history goes now, its own txns do not."""
+    server = Server()
+    server.write(*range(1, 11))
+    server.install_as_java(20, entries_of([1, 2, 3]))
+    server.write(21, 22)
+    server.disk.put(f"{DIRECTORY}/{NOTE}", b"snapshot.14\n")
+    again = server.restart()
+    assert again.entries == server.entries
+    assert again.files() == ["log.15", "snapshot.14"]
+
+
+def test_logs_and_snapshots_in_two_directories_give_way_as_well() -> None:
+    disk = SimDisk()
+    server = Server(disk, log_dir="/logs")
+    server.write(*range(1, 11))
+    server.install(20, entries_of([1, 2, 3]))
+    assert [name for name in disk.list("/logs/version-2") if name.startswith("log.")] == []
+    server.write(21)
+    assert server.restart().entries == server.entries
+    assert [name for name in disk.list("/logs/version-2") if name.startswith("log.")] == ["log.15"]
+
+
+def test_an_epoch_without_any_data_is_refused() -> None:
+    """A server that lost its data would win elections by its epoch, and the others would lose theirs, too."""
+    server = Server()
+    server.write(1)
+    server.install(make_zxid(1, 5), entries_of([1]))
+    server.store.write_epochs(accepted=EPOCH, current=EPOCH, done=lambda error: None)
+    server.disk.run()
+    for name in server.files():
+        server.disk.remove(f"{DIRECTORY}/{name}")
+    server.disk.kill()
+    with pytest.raises(StorageCorrupt, match="it is 2, but there is neither a snapshot nor a log") as caught:
+        load(Store(server.disk, config()))
+    assert f"move {DIRECTORY} away" in caught.value.advice
 
 
 @pytest.mark.parametrize("zxid", [0, 4, 10, make_zxid(1, 8)])

@@ -720,7 +720,7 @@ def test_a_store_on_the_real_disk_with_a_real_loop(tmp_path: Path) -> None:
         disk = RealDisk(loop.call_soon_threadsafe)
         store = Store(disk, StoreConfig(str(tmp_path), prealloc_bytes=1 << 16, compression="gz"))
         recovered = store.recover(lambda reader: sum(len(batch) for batch in reader.batches()))
-        list(recovered.txns())
+        list(recovered.batches())
         if recovered.fresh:
             write_first_snapshot(store)
         synced: list[int] = []

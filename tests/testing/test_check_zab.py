@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from coati.testing import history as h
-from coati.testing.check_zab import Quorum, check_logs, check_traces, committed_log, two_leaders
+from coati.testing.check_zab import Lag, Quorum, check_logs, check_traces, committed_log, two_leaders
 from coati.testing.history import ServerLog, Trace, Violation
 from tests.testing.kit import ids_of
 
@@ -65,6 +65,7 @@ class Tale:
         """The discovery and synchronisation of an epoch, with nothing to send."""
         for sid in (leader, *followers):
             self.add(sid, h.EPOCHS, epoch=epoch - 1, accepted=epoch)
+            self.add(sid, h.PROMISED, epoch=epoch)
         self.add(leader, h.LEADING, epoch=epoch)
         for sid in (leader, *followers):
             self.add(sid, h.EPOCHS, epoch=epoch, accepted=epoch)
@@ -104,7 +105,7 @@ def good() -> Tale:
 
 
 def checked(tale: Tale) -> list[Violation]:
-    return check_traces(tale.traces, QUORUM, max_lag_ms=1000)
+    return check_traces(tale.traces, QUORUM, lags=[Lag(1000)])
 
 
 def test_an_epoch_that_is_written_when_its_role_is_over_promises_nothing_later() -> None:
@@ -156,6 +157,29 @@ def skip_into_the_next_epoch(tale: Tale) -> None:
     tale.write(2, (1,), z(2, 3))
     tale.add(2, h.PROPOSED, z(3, 1), payload=b"p")
     tale.add(3, h.APPLIED, z(3, 1))
+
+
+def skip_into_the_next_epoch_by_a_new_role(tale: Tale) -> None:
+    """The same behind an election: nothing was applied in the new role before."""
+    tale.write(2, (1,), z(2, 3))
+    tale.add(3, h.LOOKING, z(2, 2))
+    tale.add(2, h.PROPOSED, z(3, 1), payload=b"p")
+    tale.add(3, h.APPLIED, z(3, 1))
+
+
+def skip_what_only_a_leader_had(tale: Tale) -> None:
+    """1 comes back with a txn in its log that nobody applied, a quorum follows it, and 3 goes on without the txn."""
+    tale.add(2, h.PROPOSED, z(2, 3), payload=b"txn %d" % z(2, 3))
+    tale.log(1, z(2, 3))
+    tale.add(1, h.DOWN)
+    tale.add(1, h.RECOVERED, z(2, 3), epoch=2, accepted=2)
+    tale.lead(1, (3,), 3)
+    tale.write(1, (3,), z(3, 1))
+
+
+def apply_again_in_a_new_role(tale: Tale) -> None:
+    tale.add(3, h.LOOKING, z(2, 2))
+    tale.add(3, h.APPLIED, z(2, 2))
 
 
 def go_back(tale: Tale) -> None:
@@ -217,6 +241,30 @@ def lead_an_epoch_not_accepted(tale: Tale) -> None:
     tale.add(1, h.LEADING, epoch=7)
 
 
+def promise_an_epoch_not_written(tale: Tale) -> None:
+    """335: ACKEPOCH leaves before acceptedEpoch is durable."""
+    tale.add(3, h.PROMISED, epoch=3)
+    tale.add(3, h.EPOCHS, epoch=2, accepted=3)
+
+
+def lead_without_promises(tale: Tale) -> None:
+    tale.add(3, h.EPOCHS, epoch=2, accepted=3)
+    tale.add(3, h.PROMISED, epoch=3)
+    tale.add(3, h.LEADING, epoch=3)
+
+
+def lead_with_the_promise_of_an_observer(tale: Tale) -> None:
+    tale.add(OBSERVER, h.EPOCHS, epoch=2, accepted=3)
+    tale.add(OBSERVER, h.PROMISED, epoch=3)
+    lead_without_promises(tale)
+
+
+def serve_before_a_quorum_has_the_history(tale: Tale) -> None:
+    tale.lead(3, (1,), 3)
+    last = next(trace for trace in reversed(tale.traces) if trace.kind == h.ACKED_LEADER)
+    tale.traces.remove(last)
+
+
 def log_with_a_hole(tale: Tale) -> None:
     """2846, 4882: 7 behind 3."""
     tale.log(3, z(2, 7))
@@ -256,6 +304,38 @@ def count_an_observer_by_luck(tale: Tale) -> None:
     tale.add(2, h.COMMITTED, z(2, 3), acks=(2, OBSERVER))
 
 
+def count_oneself_before_the_sync(tale: Tale) -> None:
+    """1 and 3 are a quorum without it."""
+    tale.add(2, h.PROPOSED, z(2, 3), payload=b"txn %d" % z(2, 3))
+    tale.log(2, z(2, 3), is_synced=False)
+    for sid in (1, 3):
+        tale.log(sid, z(2, 3))
+        tale.add(sid, h.ACKED, z(2, 3))
+    tale.add(2, h.COMMITTED, z(2, 3), acks=(1, 2, 3))
+
+
+def count_who_has_said_nothing(tale: Tale) -> None:
+    tale.log(2, z(2, 3))
+    tale.log(3, z(2, 3))
+    tale.add(2, h.COMMITTED, z(2, 3), acks=(2, 3))
+
+
+def count_too_few(tale: Tale) -> None:
+    """There is a quorum, and the leader does not know of it."""
+    tale.log(2, z(2, 3))
+    tale.log(3, z(2, 3))
+    tale.add(3, h.ACKED, z(2, 3))
+    tale.add(2, h.COMMITTED, z(2, 3), acks=(2,))
+
+
+def lead_on_behind_another(tale: Tale) -> None:
+    """2 does not notice for long that the others have left it."""
+    tale.lead(1, (3,), 3)
+    tale.write(1, (3,), z(3, 1))
+    for _ in range(200):
+        tale.add(2, h.WATCHES)
+
+
 def stay_behind(tale: Tale) -> None:
     tale.write(2, (1,), z(2, 3))
     for _ in range(200):
@@ -269,13 +349,18 @@ def leak_watches(tale: Tale) -> None:
 
 PLANTED: list[tuple[str, Callable[[Tale], None]]] = [
     ("Z1", lead_the_same_epoch), ("Z2", apply_other_content), ("Z2", log_other_content),
-    ("Z3", apply_what_nobody_proposed), ("Z4", apply_with_a_hole), ("Z4", skip_into_the_next_epoch), ("Z5", go_back),
-    ("Z6", lead_without_the_committed), ("Z7", ack_before_the_sync), ("Z7", ack_the_leader_before_the_sync),
-    ("Z7", write_the_epoch_before_the_sync), ("Z7", lose_what_was_durable), ("Z8", come_back_with_an_old_epoch),
-    ("Z8", hold_txns_of_an_unknown_epoch), ("Z8", lower_an_epoch), ("Z8", serve_an_epoch_not_written),
-    ("Z8", lead_an_epoch_not_accepted), ("Z9", log_with_a_hole), ("Z10", claim_more_than_the_disk_has),
-    ("Z10", claim_less_than_the_disk_has), ("Z11", differ), ("Z12", commit_without_a_quorum),
-    ("Z13", count_an_observer), ("Z13", count_an_observer_by_luck), ("R5", stay_behind), ("E7", leak_watches),
+    ("Z3", apply_what_nobody_proposed), ("Z4", apply_with_a_hole), ("Z4", skip_into_the_next_epoch),
+    ("Z4", skip_into_the_next_epoch_by_a_new_role), ("Z4", skip_what_only_a_leader_had), ("Z5", go_back),
+    ("Z12", lead_without_promises), ("Z13", lead_with_the_promise_of_an_observer),
+    ("Z12", serve_before_a_quorum_has_the_history), ("Z5", apply_again_in_a_new_role),
+    ("Z8", promise_an_epoch_not_written), ("Z12", count_too_few), ("Z13", count_oneself_before_the_sync),
+    ("Z13", count_who_has_said_nothing), ("R5", lead_on_behind_another), ("Z6", lead_without_the_committed),
+    ("Z7", ack_before_the_sync), ("Z7", ack_the_leader_before_the_sync), ("Z7", write_the_epoch_before_the_sync),
+    ("Z7", lose_what_was_durable), ("Z8", come_back_with_an_old_epoch), ("Z8", hold_txns_of_an_unknown_epoch),
+    ("Z8", lower_an_epoch), ("Z8", serve_an_epoch_not_written), ("Z8", lead_an_epoch_not_accepted),
+    ("Z9", log_with_a_hole), ("Z10", claim_more_than_the_disk_has), ("Z10", claim_less_than_the_disk_has),
+    ("Z11", differ), ("Z12", commit_without_a_quorum), ("Z13", count_an_observer), ("Z13", count_an_observer_by_luck),
+    ("R5", stay_behind), ("E7", leak_watches),
 ]  # fmt: skip
 
 
@@ -287,10 +372,75 @@ def test_a_planted_violation_is_found(id_: str, plant: Callable[[Tale], None]) -
     assert id_ in ids_of(found), "\n".join(map(str, found))
 
 
+# What nothing else would notice.
+LONE = (
+    skip_what_only_a_leader_had, count_oneself_before_the_sync, count_too_few, lead_without_promises,
+    lead_with_the_promise_of_an_observer, serve_before_a_quorum_has_the_history,
+)  # fmt: skip
+
+
+def test_a_planted_violation_of_one_kind_is_that_one_only() -> None:
+    for id_, plant in PLANTED:
+        if plant in LONE:
+            tale = good()
+            plant(tale)
+            assert ids_of(checked(tale)) == [id_], plant.__name__
+
+
+def test_a_leader_may_apply_its_tail_where_nobody_sees_it() -> None:
+    """1 leads and delivers what it had, and nobody comes; then it follows who has the same."""
+    tale = good()
+    tale.add(2, h.PROPOSED, z(2, 3), payload=b"txn %d" % z(2, 3))
+    for sid in (1, 3):
+        tale.log(sid, z(2, 3))
+        tale.add(sid, h.LOOKING, z(2, 3))
+    tale.lead(3, (1,), 3)
+    tale.add(3, h.APPLIED, z(2, 3))
+    tale.write(3, (1,), z(3, 1))
+    assert checked(tale) == []
+
+
 def test_nothing_is_late_but_in_calm_times() -> None:
     tale = good()
     stay_behind(tale)
-    assert check_traces(tale.traces, QUORUM, max_lag_ms=1000, calm=[(0, 1), (5, 6)]) == []
+    assert check_traces(tale.traces, QUORUM, lags=[Lag(1000, [(0, 1), (5, 6)])]) == []
+    assert ids_of(check_traces(tale.traces, QUORUM, lags=[Lag(1000, [(0, tale.now_ms)])])) == ["R5"]
+
+
+def count_late(*, has_snapshot: bool) -> Tale:
+    """1 is stopped, and counts its acks when 2 leads, which came back with the txn in its tree; 3 got a snapshot."""
+    tale = Tale()
+    for sid in (1, 2, 3):
+        tale.add(sid, h.RECOVERED)
+    tale.lead(1, (2, 3), 1)
+    tale.write(1, (2, 3), z(1, 1))
+    tale.add(1, h.PROPOSED, z(1, 2), payload=b"txn %d" % z(1, 2))
+    for sid in (1, 2):
+        tale.log(sid, z(1, 2))
+    tale.add(2, h.ACKED, z(1, 2))
+    tale.add(2, h.DOWN)
+    tale.add(2, h.RECOVERED, z(1, 2), epoch=1, accepted=1)
+    tale.add(2, h.LOOKING, z(1, 2))
+    tale.add(3, h.LOOKING, z(1, 1))
+    if has_snapshot:
+        tale.add(3, h.INSTALLED, z(1, 2))
+    else:
+        tale.log(3, z(1, 2))
+    tale.lead(2, (3,), 2)
+    tale.add(1, h.COMMITTED, z(1, 2), acks=(1, 2))
+    tale.add(1, h.APPLIED, z(1, 2))
+    tale.add(1, h.LOOKING, z(1, 2))
+    for _ in range(200):
+        tale.add(2, h.WATCHES)
+    return tale
+
+
+def test_nobody_lacks_what_it_began_with_when_a_deposed_leader_counts_late() -> None:
+    """Simulator, seeds 100243 (a snapshot) and 100555 (a restart)."""
+    assert checked(count_late(has_snapshot=True)) == []
+    (found,) = checked(count_late(has_snapshot=False))
+    assert found.id == "R5"
+    assert "server 3" in found.text
 
 
 def test_hierarchical_quorums() -> None:
@@ -325,3 +475,21 @@ def test_the_committed_log_is_made_of_those_that_could_win() -> None:
     assert committed_log([], logs) == [*first[:2], *second]
     tale = good()
     assert [zxid for zxid, _ in committed_log(tale.traces, logs)] == [z(1, 1), z(1, 2), z(2, 1), z(2, 2)]
+
+
+def test_what_a_leader_has_in_its_snapshot_is_committed_too() -> None:
+    """Nobody has applied it: 1 died before it served, and 3 has it from 1 as a snapshot, and leads."""
+    tale = good()
+    tale.add(2, h.PROPOSED, z(2, 3), payload=b"txn %d" % z(2, 3))
+    tale.log(1, z(2, 3))
+    tale.add(1, h.LOOKING, z(2, 3))
+    tale.add(3, h.LOOKING, z(2, 2))
+    tale.add(3, h.INSTALLED, z(2, 3))
+    tale.add(1, h.DOWN)
+    tale.add(3, h.LOOKING, z(2, 3))
+    tale.log(2, z(2, 3))
+    tale.add(2, h.LOOKING, z(2, 3))
+    tale.lead(3, (2,), 4)
+    tale.write(3, (2,), z(4, 1))
+    assert checked(tale) == []
+    assert [zxid for zxid, _ in committed_log(tale.traces, {})][-3:] == [z(2, 2), z(2, 3), z(4, 1)]

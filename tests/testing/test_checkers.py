@@ -30,7 +30,7 @@ from coati.wire.txns import (
 from tests.testing.kit import ids_of
 from tests.testing.script import OPEN, SECRET, Client, Script, packed
 
-SESSIONS = SessionRules(skew_ms=0, tick_ms=200, sids=[1])
+SESSIONS = SessionRules(skew_ms=0, tick_ms=200, sids=[1], calm=[(0, 1 << 40)])
 
 
 def checked(script: Script, *, is_exact: bool = True, traces: list[Trace] | None = None) -> list[Violation]:
@@ -341,6 +341,48 @@ def tell_a_recursive_watch_of_children(script: Script, one: Client, two: Client)
     script.history.lines.insert(at + 1, replace(script.event(), conn=one.conn))
 
 
+def fire_a_persistent_watch_once(script: Script, one: Client, two: Client) -> None:
+    two.add_watch(b"/a", codes.WATCH_MODE_PERSISTENT)
+    one.set(b"/a", b"first")
+    two.told(codes.EVENT_DATA_CHANGED, b"/a")
+    one.set(b"/a", b"second")
+    two.sync()
+
+
+def _come_back(script: Script, two: Client, last: int, *, data: bytes = b"", exists: bytes = b"") -> None:
+    two.connect(server=2)
+    two.answer(two.set_watches(last, data=data, exists=exists), script.zxid, 0)
+
+
+def miss_a_change_while_away(script: Script, one: Client, two: Client) -> None:
+    last = script.zxid
+    script.history.disconnected(two.conn, two.session_id)
+    one.set(b"/a", b"new")
+    _come_back(script, two, last, data=b"/a")
+
+
+def miss_an_end_while_away(script: Script, one: Client, two: Client) -> None:
+    last = script.zxid
+    script.history.disconnected(two.conn, two.session_id)
+    one.delete(b"/a")
+    _come_back(script, two, last, data=b"/a")
+
+
+def miss_a_beginning_while_away(script: Script, one: Client, two: Client) -> None:
+    last = script.zxid
+    script.history.disconnected(two.conn, two.session_id)
+    one.create(b"/new")
+    _come_back(script, two, last, exists=b"/new")
+
+
+def make_up_a_change_while_away(script: Script, one: Client, two: Client) -> None:
+    script.history.disconnected(two.conn, two.session_id)
+    two.connect(server=2)
+    xid = two.set_watches(script.zxid, data=b"/a")
+    two.told(codes.EVENT_DATA_CHANGED, b"/a", -1)
+    two.answer(xid, script.zxid, 0)
+
+
 def tell_a_secret(script: Script, one: Client, two: Client) -> None:
     """CVE-2024-23944."""
     two.add_watch(b"/", codes.WATCH_MODE_PERSISTENT_RECURSIVE)
@@ -390,6 +432,14 @@ def keep_two_homes(script: Script, one: Client, two: Client) -> None:
     two.connect(server=2)
     two.conn = old
     two.set(b"/b", b"late")
+
+
+def refuse_for_ever(script: Script, one: Client, two: Client) -> None:
+    """2886: wherever it comes, the session is said to be elsewhere, and the connection is closed."""
+    for server in (2, 3, 1, 2):
+        two.connect(server=server)
+        two.call(codes.OP_SET_DATA, packed(SetDataRequest(b"/a", b"", -1)))
+        script.history.disconnected(two.conn, two.session_id)
 
 
 def resume_with_a_wrong_password(script: Script, one: Client, two: Client) -> None:
@@ -443,9 +493,11 @@ PLANTED: list[tuple[str, Callable[[Script, Client, Client], None]]] = [
     ("R2", go_back_on_another_server), ("R3", forget_its_own_write), ("R4", sync_to_the_past),
     ("E1", tell_data_before_the_event), ("E2", tell_twice), ("E2", tell_without_a_cause), ("E2", tell_nothing),
     ("E3", tell_the_parent_first), ("E3", tell_out_of_order), ("E4", miss_a_child_while_away),
+    ("E2", fire_a_persistent_watch_once), ("E4", miss_a_change_while_away), ("E4", miss_an_end_while_away),
+    ("E4", miss_a_beginning_while_away), ("E4", make_up_a_change_while_away),
     ("E5", tell_a_recursive_watch_of_children), ("E6", tell_a_secret), ("S1", show_a_ghost), ("S1", serve_the_dead),
     ("S1", expire_without_a_txn), ("S2", expire_early), ("S3", expire_late), ("S3", live_for_ever),
-    ("S4", keep_two_homes), ("S5", resume_with_a_wrong_password), ("S6", give_another_session),
+    ("S4", keep_two_homes), ("S4", refuse_for_ever), ("S5", resume_with_a_wrong_password), ("S6", give_another_session),
     ("S6", resume_the_dead), ("S7", give_an_id_twice), ("S7", create_a_session_twice), ("S7", give_a_ttls_id),
     ("S7", give_another_servers_id), ("Z9", skip_a_zxid), ("Z3", write_what_nobody_can_read),
 ]  # fmt: skip

@@ -283,3 +283,48 @@ def test_a_leader_lets_expire_whom_it_was_not_told_of(
     script.commit(two.session_id, 0, codes.OP_CLOSE_SESSION, CloseSessionTxn([b"/b/q-0000000001"]))
     rules = Rules(sessions=SessionRules(skew_ms=0, tick_ms=200, grace_ms=6000, reports=Reports(traces)))
     assert ids_of(check(script.history, script.log, rules=rules)) == ids
+
+
+@pytest.mark.parametrize(
+    ("answer_ms", "cut_ms", "ids"), [(0, 0, ["S4"]), (400, 0, []), (0, 10, [])], ids=["refused", "slow", "cut off"]
+)
+def test_who_gives_up_before_the_network_is_not_refused(answer_ms: int, cut_ms: int, ids: list[str]) -> None:
+    """Simulator, seed 101904: each server has a sixth of 800 ms, and is cut off before the last try ends."""
+    script, _, two = good()
+    for server in (2, 6, 4, 6):
+        conn = script.history.connecting(server, session_id=two.session_id, timeout_ms=800)
+        script.now_ms += 140
+        script.history.disconnected(conn, two.session_id)
+    sessions = SessionRules(sids=range(1, 7), calm=[(0, script.now_ms - cut_ms)], answer_ms=answer_ms)
+    assert ids_of(check(script.history, script.log, rules=Rules(sessions=sessions))) == ids
+
+
+@pytest.mark.parametrize(("missing", "ids"), [(0, ["S4"]), (1, [])], ids=["as far", "behind"])
+def test_who_has_seen_more_than_the_servers_is_refused_in_vain(missing: int, ids: list[str]) -> None:
+    """Simulator, seed 200081: the client had heard of a commit that was still on its way to the others (R2)."""
+    script, _, two = good()
+    reports = Reports([Trace(0, sid, h.RECOVERED, script.zxid - missing) for sid in range(1, 7)])
+    for server in (4, 1, 6, 2):
+        conn = script.history.connecting(server, session_id=two.session_id, last_zxid=script.zxid, timeout_ms=800)
+        script.now_ms += 5
+        script.history.disconnected(conn, two.session_id)
+    sessions = SessionRules(sids=range(1, 7), calm=[(0, script.now_ms)], reports=reports)
+    assert ids_of(check(script.history, script.log, rules=Rules(sessions=sessions))) == ids
+
+
+def test_a_session_that_was_served_outside_of_calm_times_has_come_home() -> None:
+    """Simulator, seed 200118."""
+    script, _, two = good()
+    began_ms = script.now_ms
+    for server in (1, 1, 1, 0, 1):
+        if server:
+            conn = script.history.connecting(server, session_id=two.session_id, timeout_ms=800)
+            script.now_ms += 1
+            script.history.disconnected(conn, two.session_id)
+        else:
+            two.connect()
+            two.get(b"/a")
+            script.history.disconnected(two.conn, two.session_id)
+            script.now_ms += 1000
+    sessions = SessionRules(sids=[1], calm=[(0, began_ms + 3), (script.now_ms - 1, script.now_ms)])
+    assert ids_of(check(script.history, script.log, rules=Rules(sessions=sessions))) == []

@@ -7,12 +7,12 @@ from random import Random
 import pytest
 
 from coati import errors
-from coati.testing.history import Return
+from coati.testing.history import Return, Story
 from coati.testing.linear import MAX_OPERATIONS, Register, Step, check_registers, is_linear
 from coati.wire import codes
-from coati.wire.records import DeleteRequest, MultiHeader, SetDataRequest
+from coati.wire.records import CheckVersionRequest, CreateRequest, DeleteRequest, MultiHeader, SetDataRequest
 from tests.testing.kit import ids_of
-from tests.testing.script import Script, packed
+from tests.testing.script import OPEN, Script, packed
 
 NEVER = 1 << 62
 
@@ -72,7 +72,7 @@ def walk() -> Script:
 
 
 def found(script: Script) -> list[str]:
-    return ids_of(check_registers(script.history.lines, Random(1)))
+    return ids_of(check_registers(Story(script.history.lines), Random(1)))
 
 
 def test_a_good_history_passes() -> None:
@@ -110,12 +110,84 @@ def test_writes_that_exclude_each_other_are_found() -> None:
     assert found(script) == ["W3"]
 
 
-def test_what_multis_change_is_left_alone() -> None:
+def test_a_stale_read_behind_a_sync_is_found() -> None:
+    """R4: another client was told of the set before the sync was called; the zxids are told as they are."""
+    script = Script()
+    one, two = script.client(), script.client()
+    one.create(b"/r", b"old")
+    before = script.zxid
+    one.set(b"/r", b"new")
+    two.get(b"/r", zxid=before)
+    assert found(script) == [], "without a sync it may be stale"
+    two.sync(before)
+    two.get(b"/r", zxid=before)
+    assert found(script) == ["R4"]
+
+
+def test_a_sync_promises_what_was_there_when_it_was_called() -> None:
+    """The set comes between sync and read: both answers are right."""
+    for is_new in (False, True):
+        script = Script()
+        one, two = script.client(), script.client()
+        one.create(b"/r", b"old")
+        before = script.zxid
+        two.sync()
+        one.set(b"/r", b"new")
+        two.get(b"/r", zxid=script.zxid if is_new else before)
+        assert found(script) == []
+
+
+def multi_of(script: Script, *parts: tuple[int, bytes], err: int | None = 0) -> None:
+    """Called, and answered by something; with an error as the first result, or not at all."""
+    client = script.client()
+    body = b"".join(packed(MultiHeader(op, False, -1)) + part for op, part in parts)
+    xid = client.call(codes.OP_MULTI, body + packed(MultiHeader(-1, True, -1)))
+    if err is not None:
+        client.answer(xid, 1, 0, packed(MultiHeader(codes.OP_ERROR if err else parts[0][0], False, err)))
+
+
+def test_the_parts_of_a_multi_are_one_step() -> None:
+    gone = (codes.OP_DELETE, packed(DeleteRequest(b"/r", -1)))
+    back = (codes.OP_CREATE, packed(CreateRequest(b"/r", b"1", OPEN, 0)))
+    seen = (codes.OP_CHECK, packed(CheckVersionRequest(b"/r", 0)))
+    wrong = (codes.OP_CHECK, packed(CheckVersionRequest(b"/r", 7)))
+    cases: list[tuple[list[tuple[int, bytes]], int | None, list[str]]] = [
+        ([seen, gone, back], 0, []),
+        ([gone], 0, ["R4"]),
+        ([gone, gone], 0, ["W3"]),
+        ([back], 0, ["W3"]),
+        ([wrong], 0, ["W3"]),
+        ([gone], errors.NO_NODE, []),
+        ([gone, gone], None, []),
+        ([gone], None, []),
+    ]
+    for parts, err, ids in cases:
+        script = Script()
+        one, two = script.client(), script.client()
+        one.create(b"/r", b"1")
+        multi_of(script, *parts, err=err)
+        two.sync()
+        two.get(b"/r")
+        assert found(script) == ids, (parts, err)
+
+
+def test_a_refusal_by_something_else_changes_nothing() -> None:
+    script = Script()
+    one = script.client()
+    one.create(b"/r", b"1")
+    for err in (errors.NOT_EMPTY, errors.SESSION_EXPIRED, errors.NO_AUTH):
+        one.answer(one.call(codes.OP_DELETE, packed(DeleteRequest(b"/r", -1))), 9, err)
+    one.sync()
+    one.get(b"/r")
+    assert found(script) == []
+    # What goes without a request is no register.
+    one.answer(one.call(codes.OP_CREATE_CONTAINER, packed(CreateRequest(b"/r", b"", OPEN, 4))), 9, 0)
+    assert found(script) == []
+
+
+def test_what_cannot_be_read_is_left_alone() -> None:
     script = walk()
     one = script.client()
-    body = packed(MultiHeader(codes.OP_DELETE, False, -1)) + packed(DeleteRequest(b"/r", -1))
-    xid = one.call(codes.OP_MULTI, body + packed(MultiHeader(-1, True, -1)))
-    one.answer(xid, 1, 0)
     one.call(codes.OP_MULTI, b"?")
     one.set(b"/e", b"x")
     script.last.err = errors.NO_AUTH

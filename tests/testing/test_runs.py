@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from coati.testing.history import Call, Event, Return, State
+from coati.testing.history import Call, Event, Return, State, Story
 from coati.testing.linear import check_registers
 from tests.testing.kit import Run
 
@@ -15,14 +15,14 @@ from tests.testing.kit import Run
 def test_a_server_that_is_right_is_found_right(seed: int) -> None:
     run = Run(seed).go(1000)
     assert run.check() == [], f"seed {seed}"
-    assert check_registers(run.history.lines, Random(seed)) == [], f"seed {seed}"
+    assert check_registers(Story(run.history.lines), Random(seed)) == [], f"seed {seed}"
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_registers_are_linear_without_any_zxid(seed: int) -> None:
     mix: dict[str, float] = {"create": 2, "set": 2, "cas": 3, "delete": 1, "sync": 4}
     run = Run(seed, mix=mix).go(600)
-    assert check_registers(run.history.lines, Random(seed)) == [], f"seed {seed}"
+    assert check_registers(Story(run.history.lines), Random(seed)) == [], f"seed {seed}"
     # A read that shows what was before is noticed.
     reads = [line for line in run.history.lines if isinstance(line, Return) and len(line.body) > 68 and not line.err]
     firsts: dict[bytes, Return] = {}
@@ -30,7 +30,7 @@ def test_registers_are_linear_without_any_zxid(seed: int) -> None:
         first = firsts.setdefault(line.body[-68:-60], line)
         if line.zxid > first.zxid + 20 and first.body != line.body:
             line.body = first.body
-    assert check_registers(run.history.lines, Random(seed)) != [], f"seed {seed}"
+    assert check_registers(Story(run.history.lines), Random(seed)) != [], f"seed {seed}"
 
 
 def test_runs_have_something_of_everything() -> None:

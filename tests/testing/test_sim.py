@@ -43,7 +43,7 @@ def test_an_ensemble_that_is_right_is_found_right(first: int) -> None:
         found = sim.check()
         assert not found, f"seed {seed}: {found[0]}"
         reach += sim.reach
-    for what in ("leader", "DIFF memory", "DIFF disk", "session move", "observer join", "log roll"):
+    for what in ("leader", "DIFF memory", "DIFF disk", "session move", "observer join", "log roll", "leader paused"):
         assert reach[what], f"seeds {first} to {first + BATCH - 1} have no {what}"
 
 
@@ -58,3 +58,20 @@ def test_one_seed_is_one_execution_whatever_the_hashes_are() -> None:
         outputs.append(done.stdout.split())
     assert outputs[0] == outputs[1]
     assert len(set(outputs[0])) == len(seeds)
+
+
+def test_a_clog_that_ends_late_leaves_the_core_by_itself() -> None:
+    """Simulator, seed 101183: whom the core heard and who did not hear it was elected again and again."""
+    alone = 0
+    for seed in range(1, 9):
+        sim = Sim(seed)
+        sim.cluster.start()
+        for _ in range(10):
+            sim._break_net("clog")
+        sim._heal_core()
+        sids = sorted(sim.cluster.members)
+        cuts = [(one, other) for one in sids for other in sids if sim.net.is_cut(one, other)]
+        alone += len(cuts)
+        sim.clock.advance(5000)
+        assert all(sim.net.is_cut(one, other) for one, other in cuts)
+    assert alone, "somebody was cut off"

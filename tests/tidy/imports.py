@@ -58,6 +58,7 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.login": Room(SERVER),
     "coati.server.outlet": Room(SERVER),
     "coati.server.pipeline": Room(SERVER),
+    "coati.server.readonly": Room(SERVER, ("logging",)),
     "coati.server.replica": Room(SERVER),
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),

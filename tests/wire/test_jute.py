@@ -55,14 +55,6 @@ def test_boolean() -> None:
     assert [r.boolean() for _ in range(4)] == [False, True, True, True]
 
 
-def test_octet_is_unsigned_when_read_and_taken_modulo_when_written() -> None:
-    w = Writer()
-    for value in (0, 127, 255, -1, -128):
-        w.octet(value)
-    assert w.getvalue() == b"\x00\x7f\xff\xff\x80"
-    assert Reader(b"\xff").octet() == 255
-
-
 @pytest.mark.parametrize("data", [None, b"", b"\x00", b"\xff" * 5])
 def test_buffer(data: bytes | None) -> None:
     w = Writer()
@@ -105,7 +97,7 @@ def test_raw_bytes_and_frame() -> None:
 def test_reader_stays_within_its_end() -> None:
     r = Reader(b"\x00\x00\x00\x01\x00\x00\x00\x02", 0, 4)
     assert (r.int32(), r.left()) == (1, 0)
-    for read in (r.int32, r.int64, r.boolean, r.octet, r.buffer, r.string, r.path, r.count):
+    for read in (r.int32, r.int64, r.boolean, r.buffer, r.string, r.path, r.count):
         with pytest.raises(MarshallingError, match="cut short"):
             read()
     assert r.pos == 4

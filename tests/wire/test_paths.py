@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from coati.errors import BAD_ARGUMENTS, BadArgumentsError
-from coati.wire.paths import ROOT, name_of, parent_of, validate_path
+from coati.wire.paths import ROOT, parent_of, validate_path
 from tests.wire import wirepeer
 
 LINES = (wirepeer.FIXTURES / "java_paths.txt").read_text().splitlines()
@@ -67,10 +67,6 @@ def test_long_path_costs_a_few_copies_of_it(path: bytes, valid: bool) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(
-    ("path", "parent", "name"),
-    [(b"/a", ROOT, b"a"), (b"/a/b", b"/a", b"b"), (b"/a/b/c.1", b"/a/b", b"c.1"), (b"/", ROOT, b"")],
-)
-def test_parent_and_name(path: bytes, parent: bytes, name: bytes) -> None:
+@pytest.mark.parametrize(("path", "parent"), [(b"/a", ROOT), (b"/a/b", b"/a"), (b"/a/b/c.1", b"/a/b"), (b"/", ROOT)])
+def test_parent(path: bytes, parent: bytes) -> None:
     assert parent_of(path) == parent
-    assert name_of(path) == name

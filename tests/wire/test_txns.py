@@ -31,6 +31,7 @@ from coati.wire.txns import (
     decode_txn,
     encode_record,
     encode_txn,
+    is_readable,
     read_record,
 )
 from tests.wire import schema, wirepeer
@@ -229,3 +230,33 @@ def test_longest_request_can_be_read_back_from_the_log() -> None:
     data = bytes(3 * codes.MAX_BUFFER_BYTES)
     payload = encode_txn(header(codes.OP_SET_DATA), SetDataTxn(b"/a", data, 1), 9)
     assert decode_txn(payload).txn == SetDataTxn(b"/a", data, 1)
+
+
+def can_be_read(payload: bytes) -> bool:
+    """By reading it, parts of a multi too."""
+    try:
+        txn = decode_txn(payload).txn
+        if isinstance(txn, MultiTxn):
+            for part in txn.txns or []:
+                read_record(part.type, Reader(part.data or b""))
+    except MarshallingError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("payload", SAMPLES, ids=range(len(SAMPLES)))
+def test_txn_is_readable_if_it_can_be_read(payload: bytes) -> None:
+    """At once for most: cut at every byte, with every byte of the first 60 another one, with lengths that are null."""
+    assert is_readable(payload)
+    others = [payload[:size] for size in range(len(payload))]
+    for at in range(28, min(len(payload), 60)):
+        others += [payload[:at] + bytes((byte,)) + payload[at + 1 :] for byte in (0, 1, 2, 5, 15, 0x7F, 0xFF)]
+    others += [payload[:at] + b"\xff\xff\xff\xff" + payload[at + 4 :] for at in range(28, len(payload) - 3)]
+    for other in others:
+        assert is_readable(other) == can_be_read(other), other.hex()
+
+
+def test_multi_with_a_part_of_nothing_is_not_readable() -> None:
+    assert is_readable(encode_txn(header(codes.OP_MULTI), MultiTxn(None), None))
+    assert not is_readable(encode_txn(header(codes.OP_MULTI), MultiTxn([Txn(codes.OP_CREATE, None)]), None))
+    assert not is_readable(encode_txn(header(codes.OP_MULTI), MultiTxn([Txn(77, b"")]), 5))

@@ -82,8 +82,9 @@ class Ensemble:
     """All servers on one clock. Logs do not grow here, so that of each decision can be told whether it is allowed:
     the leader's log is at least that of a quorum.
 
-    Of each pair one message after the other arrives. When a link is back each side repeats its last word, as Java's
-    SendWorker does. A server gives up a role that cannot work after `PATIENCE_MS`, as leader and learner do.
+    Of each pair one message after the other arrives; who sends to a server that is down is told so. When a link is back
+    each side repeats its last word, as Java's SendWorker does. A server gives up a role that cannot work after
+    `PATIENCE_MS`, as leader and learner do.
     """
 
     PATIENCE_MS = 1000
@@ -183,10 +184,15 @@ class Ensemble:
             self.now_ms, _, sender, sid, n = heapq.heappop(self._events)
             host = self.hosts[sid]
             if host.election is None:
+                if n is not None and not self._is_cut(sender, sid):
+                    self._post(self.now_ms + self.dice.randint(*self.delay_ms), sid, sender, None)
                 continue
             if n is not None:
                 if not self._is_cut(sender, sid):
                     host.election.on_vote(self.now_ms, sender, n)
+            elif sender != sid:
+                if self.hosts[sender].election is None and not self._is_cut(sender, sid):
+                    host.election.on_refused(self.now_ms, sender)
             elif host.election.state != LOOKING:
                 self._look_at_role(sid, host)
             elif self.now_ms == host.timer_ms:

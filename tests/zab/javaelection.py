@@ -23,6 +23,9 @@ class JavaElection(Election):
         elif n.state == LOOKING:
             self._send(sender)
 
+    def on_refused(self, now_ms: int, sid: int) -> None:
+        """SendWorker keeps it to itself."""
+
     def on_tick(self, now_ms: int) -> None:
         super().on_tick(now_ms)
         if self.state == LOOKING:

@@ -20,6 +20,7 @@ from coati.wire.quorum import (
     NAMES,
     NEWLEADER,
     OBSERVERINFO,
+    PING,
     PROPOSAL,
     SNAP,
     TRUNC,
@@ -299,3 +300,68 @@ class Bench:
 
     def is_closed(self, link: int) -> bool:
         return link in self.outbox.closes
+
+
+def established(bench: Bench | None = None) -> tuple[Bench, int, int]:
+    """A leader of three with two followers, in epoch 2."""
+    bench = bench or Bench()
+    two = bench.introduce(2)
+    three = bench.introduce(3)
+    bench.disk()
+    for link in (two, three):
+        bench.promise(link)
+    bench.disk()
+    for link in (two, three):
+        bench.ack(link, bench.leader_zxid())
+    assert bench.leader.is_established
+    for link in (two, three):
+        bench.said(link)
+    return bench, two, three
+
+
+def refused(bench: Bench, link: int, why: str) -> None:
+    """The link was closed for this reason, and nothing that it still says does anything."""
+    assert bench.outbox.closes.count(link) == 1
+    (said,) = [reason for closed, _, reason in bench.outbox.refusals if closed == link]
+    assert why in said
+    bench.said(link)
+    bench.say(link, ACK, bench.leader.proposed_zxid)
+    assert bench.said(link) == []
+    assert bench.outbox.closes.count(link) == 1
+
+
+def over(bench: Bench, reason: str) -> None:
+    """It is over for this reason: all links are closed, and nothing that comes later does anything."""
+    leader = bench.leader
+    assert leader.is_over
+    assert reason in leader.reason
+    assert leader.next_deadline_ms() is None
+    assert sorted(bench.outbox.closes) == sorted(bench.peers)
+    delivered = leader.delivered_zxid
+    for link in bench.peers:
+        bench.said(link)
+        bench.say(link, ACK, leader.proposed_zxid)
+    leader.propose(leader.next_zxid(), b"")
+    leader.sync(object())
+    leader.on_tick(1 << 40)
+    bench.sync().write_epochs()
+    late = bench.connect(2)
+    assert bench.is_closed(late)
+    assert leader.delivered_zxid == delivered
+    assert [bench.said(link) for link in bench.peers] == [[] for _ in bench.peers]
+    assert bench.outbox.synced == []
+
+
+def pong(bench: Bench, *links: int) -> None:
+    for link in links:
+        bench.say(link, PING, bench.leader.proposed_zxid, b"")
+
+
+def wait(bench: Bench, ms: int, *links: int) -> None:
+    """That long, while these answer."""
+    end_ms = bench.now_ms + ms
+    while bench.now_ms < end_ms:
+        bench.tick(min(TICK_MS // 2, end_ms - bench.now_ms))
+        for link in links:
+            while bench.leader.attendance.by_link[link].round < bench.leader.rounds.begun:
+                pong(bench, link)

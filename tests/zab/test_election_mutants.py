@@ -113,6 +113,38 @@ class LeavesAtOnce(Election):
         return False
 
 
+class WaitsForTheDead(Election):
+    """Whose port is closed is waited for all the same."""
+
+    def on_refused(self, now_ms: int, sid: int) -> None:
+        return
+
+
+class ElectsTheDead(Election):
+    """Nobody who does not run is waited for, also not the one elected."""
+
+    def _is_final(self) -> bool:
+        return all(sid in self._heard or sid in self._gone for sid in self._view.voters())
+
+
+class HurriesAtTheStart(Election):
+    """The first election of a process goes by closed ports as any other."""
+
+    def begin(self, now_ms: int, vote: Vote) -> None:
+        super().begin(now_ms, vote)
+        self._is_first = False
+
+
+class BelievesInDeath(Election):
+    """Who was not there once is gone, whatever it says later."""
+
+    def on_vote(self, now_ms: int, sender: int, n: Notification) -> None:
+        gone = dict(self._gone)
+        super().on_vote(now_ms, sender, n)
+        self._gone = gone
+        self._count(now_ms)
+
+
 MISTAKES: list[tuple[Kind, Callable[..., None], tuple[object, ...]]] = [
     (IgnoresZxids, rules.test_the_larger_zxid_wins_when_the_leader_is_lost, ()),
     (IgnoresEpochs, rules.test_a_better_vote_is_taken_and_told, (1, 1, 3)),
@@ -127,6 +159,11 @@ MISTAKES: list[tuple[Kind, Callable[..., None], tuple[object, ...]]] = [
     (StaysSilent, rules.test_who_votes_for_less_is_told_better, ()),
     (Argues, rules.test_an_observer_and_a_voter_do_not_talk_without_end, (2,)),
     (Argues, rules.test_servers_with_different_views_do_not_talk_without_end, ()),
+    (WaitsForTheDead, rules.test_a_crashed_leader_is_not_waited_for, ()),
+    (WaitsForTheDead, rules.test_the_larger_zxid_wins_when_the_leader_is_lost, ()),
+    (ElectsTheDead, rules.test_a_crash_of_the_one_elected_decides_nothing, ()),
+    (HurriesAtTheStart, rules.test_who_is_starting_waits_for_others_that_may_be_too, ()),
+    (BelievesInDeath, rules.test_who_was_refused_and_speaks_is_waited_for_again, ()),
     (LeavesAtOnce, rules.test_a_later_round_waits_for_the_end_of_this_one_and_is_answered, ()),
 ]
 

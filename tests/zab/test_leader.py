@@ -1,4 +1,5 @@
-"""The leader: discovery, synchronisation and broadcast against learners that are played by hand.
+"""The leader: discovery and broadcast against learners that are played by hand; test_leader_joining.py has what
+is between the two.
 
 The bench checks the promises at every step (see leaderkit); the tests say what must come out, and in which order.
 """
@@ -26,65 +27,23 @@ from coati.wire.quorum import (
     encode_touched,
 )
 from coati.wire.records import Id
-from coati.zab import attendance
-from coati.zab.history import History
-from coati.zab.leader import Leader
+from coati.zab.learner import MAX_EPOCH_STEP
 from coati.zab.outbox import NOTHING
 from coati.zab.quorum import View
-from tests.zab.leaderkit import INIT_MS, SYNC_MS, TICK_MS, Bench, payload, view_of, z
-
-JOINED = ["LEADERINFO 2:0", "DIFF 1:3", "NEWLEADER 2:0"]
-
-
-def established(bench: Bench | None = None) -> tuple[Bench, int, int]:
-    """A leader of three with two followers, in epoch 2."""
-    bench = bench or Bench()
-    two = bench.introduce(2)
-    three = bench.introduce(3)
-    bench.disk()
-    for link in (two, three):
-        bench.promise(link)
-    bench.disk()
-    for link in (two, three):
-        bench.ack(link, bench.leader_zxid())
-    assert bench.leader.is_established
-    for link in (two, three):
-        bench.said(link)
-    return bench, two, three
-
-
-def refused(bench: Bench, link: int, why: str) -> None:
-    """The link was closed for this reason, and nothing that it still says does anything."""
-    assert bench.outbox.closes.count(link) == 1
-    (said,) = [reason for closed, _, reason in bench.outbox.refusals if closed == link]
-    assert why in said
-    bench.said(link)
-    bench.say(link, ACK, bench.leader.proposed_zxid)
-    assert bench.said(link) == []
-    assert bench.outbox.closes.count(link) == 1
-
-
-def over(bench: Bench, reason: str) -> None:
-    """It is over for this reason: all links are closed, and nothing that comes later does anything."""
-    leader = bench.leader
-    assert leader.is_over
-    assert reason in leader.reason
-    assert leader.next_deadline_ms() is None
-    assert sorted(bench.outbox.closes) == sorted(bench.peers)
-    delivered = leader.delivered_zxid
-    for link in bench.peers:
-        bench.said(link)
-        bench.say(link, ACK, leader.proposed_zxid)
-    leader.propose(leader.next_zxid(), b"")
-    leader.sync(object())
-    leader.on_tick(1 << 40)
-    bench.sync().write_epochs()
-    late = bench.connect(2)
-    assert bench.is_closed(late)
-    assert leader.delivered_zxid == delivered
-    assert [bench.said(link) for link in bench.peers] == [[] for _ in bench.peers]
-    assert bench.outbox.synced == []
-
+from tests.zab.leaderkit import (
+    INIT_MS,
+    SYNC_MS,
+    TICK_MS,
+    Bench,
+    established,
+    over,
+    payload,
+    pong,
+    refused,
+    view_of,
+    wait,
+    z,
+)
 
 # The order of things.
 
@@ -170,6 +129,21 @@ def test_the_new_epoch_is_above_all_that_were_accepted() -> None:
     bench.introduce(4, accepted=40)
     bench.disk()
     assert bench.said(three) == ["LEADERINFO 12:0"]
+
+
+def test_a_server_that_has_accepted_a_later_epoch_is_not_left_outside() -> None:
+    """It must not follow this leader, and would come again and again until there is another."""
+    bench, two, three = established(Bench(view=view_of(5)))
+    bench.introduce(9, accepted=40)
+    bench.introduce(4, accepted=MAX_EPOCH_STEP + 2)
+    assert not bench.leader.is_over, "no member, and no epoch that anybody would follow"
+    five = bench.introduce(5, accepted=2)
+    assert bench.said(five) == ["LEADERINFO 2:0"]
+    bench.leader.on_lost(five, bench.now_ms)
+    bench.introduce(5, accepted=3)
+    assert bench.leader.is_over
+    assert "epoch 3" in bench.leader.reason
+    assert {two, three} <= set(bench.outbox.closes)
 
 
 def test_the_epoch_is_durable_before_anybody_hears_of_it() -> None:
@@ -264,211 +238,6 @@ def test_a_promise_given_before_is_none() -> None:
     assert bench.leader.is_established
 
 
-# Synchronisation.
-
-
-def test_what_is_committed_is_sent_as_proposal_and_commit() -> None:
-    bench = Bench()
-    two = bench.join(2, last=z("1:1"))
-    diff = ["DIFF 1:3", "PROPOSAL 1:2", "COMMIT 1:2", "PROPOSAL 1:3", "COMMIT 1:3", "NEWLEADER 2:0", "UPTODATE -1"]
-    assert bench.said(two) == ["LEADERINFO 2:0", *diff]
-    assert bench.peers[two].got == [(zxid, payload(zxid)) for zxid in (z("1:2"), z("1:3"))]
-
-
-def test_what_was_never_committed_is_cut_off() -> None:
-    """ZOOKEEPER-1154: 7:4 was logged by server 2 alone; it comes back when epoch 8 has a txn."""
-    bench = Bench((z("7:1"), z("7:2"), z("7:3")), accepted=7, current=7)
-    three = bench.join(3)
-    bench.commit(three)
-    two = bench.join(2, last=z("7:4"))
-    cut = ["TRUNC 7:3", "PROPOSAL 8:1", "COMMIT 8:1", "NEWLEADER 8:0", "UPTODATE -1"]
-    assert bench.said(two) == ["LEADERINFO 8:0", *cut]
-
-
-def test_the_log_on_disk_is_used_where_memory_ends() -> None:
-    """ZOOKEEPER-2418: and where both do not meet there is a snapshot."""
-    bench = Bench(in_memory=1)
-    two = bench.join(2, last=z("1:1"))
-    assert bench.disk_reads == 1
-    assert "PROPOSAL 1:2" in bench.said(two)
-    del bench.log[1]
-    three = bench.introduce(3, last=z("1:1"))
-    bench.promise(three)
-    assert bench.outbox.snapshots == [three]
-    assert bench.said(three) == ["LEADERINFO 2:0"]
-
-
-def test_a_history_that_is_behind_the_log_is_forgotten() -> None:
-    """ZOOKEEPER-4352, 4925: what it lacks would be missing in every DIFF, and nobody would notice."""
-    bench = Bench()
-    history = History(500, 0)
-    for zxid in (z("1:1"), z("1:2")):
-        history.add(zxid, payload(zxid))
-    Leader(
-        sid=1, view=bench.view, history=history, last_zxid=z("1:3"), synced_zxid=z("1:3"), accepted_epoch=1,
-        current_epoch=1, limits=bench.leader._limits, outbox=bench.outbox, now_ms=0, read_log=bench.read_log,
-        diff_limit_bytes=lambda: -1,
-    )  # fmt: skip
-    assert history.after(z("1:2")) is None
-    assert history.after(z("1:3")) == []
-
-
-def test_what_is_outstanding_comes_before_newleader() -> None:
-    """Leader.startForwarding. An observer hears of it when it is committed."""
-    bench, two, _ = established(Bench(view=view_of(3, observers=1)))
-    bench.lose(two)
-    first = bench.propose()
-    two = bench.introduce(2)
-    bench.promise(two)
-    four = bench.introduce(4, is_observer=True)
-    bench.promise(four)
-    assert bench.said(two) == ["LEADERINFO 2:0", "DIFF 1:3", "PROPOSAL 2:1", "NEWLEADER 2:0"]
-    assert bench.said(four) == JOINED
-    bench.propose()
-    bench.sync()
-    bench.ack(two, z("2:0"))
-    # The ack of NEWLEADER is none of the proposals before it: they need not be durable there.
-    assert bench.leader.delivered_zxid == z("1:3")
-    bench.ack(two, first)
-    assert bench.said(two) == ["PROPOSAL 2:2", "UPTODATE -1", "COMMIT 2:1"]
-    assert bench.said(four) == ["INFORM 2:1"]
-    assert bench.peers[four].got == [(first, payload(first))]
-
-
-def test_an_ack_does_not_outlive_its_link() -> None:
-    """A follower that comes back is cut to what is committed: what it had acknowledged is not on its disk any more."""
-    bench, two, three = established()
-    bench.commit(three)
-    zxid = bench.propose()
-    bench.ack(two, zxid)
-    bench.lose(two)
-    two = bench.introduce(2, last=zxid)
-    bench.promise(two)
-    assert bench.said(two) == ["LEADERINFO 2:0", "TRUNC 2:1", "PROPOSAL 2:2", "NEWLEADER 2:0"]
-    bench.sync()
-    assert bench.leader.delivered_zxid == z("2:1")
-    bench.ack(two, z("2:0"))
-    assert bench.leader.delivered_zxid == z("2:1")
-    bench.ack(two, zxid)
-    assert bench.leader.delivered_zxid == zxid
-
-
-# Snapshots.
-
-
-def snapshotting(bench: Bench, *, is_observer: bool = False) -> int:
-    """A link that waits for a snapshot."""
-    link = bench.introduce(4 if is_observer else 2, last=z("1:1"), is_observer=is_observer)
-    bench.promise(link)
-    assert bench.outbox.snapshots == [link]
-    return link
-
-
-def busy() -> tuple[Bench, int]:
-    """A leader with one follower and a server 2 that is far behind."""
-    bench, two, three = established(Bench(view=view_of(3, observers=1), in_memory=1, disk_limit=-1))
-    bench.lose(two)
-    return bench, three
-
-
-def test_what_is_written_during_a_snapshot_comes_behind_it() -> None:
-    """ZOOKEEPER-3104: NEWLEADER came before what was committed meanwhile; its ack promised what was not there."""
-    bench, three = busy()
-    two = snapshotting(bench)
-    bench.commit(three)
-    outstanding = bench.propose()
-    bench.leader.on_snapshot_begun(two, z("2:1"))
-    bench.sync()
-    bench.ack(three, outstanding)
-    bench.commit(three)
-    bench.propose()
-    assert bench.turn().said(two) == ["LEADERINFO 2:0", "SNAP 2:1"]
-    bench.leader.on_snapshot_sent(two)
-    behind = ["PROPOSAL 2:2", "COMMIT 2:2", "PROPOSAL 2:3", "COMMIT 2:3", "PROPOSAL 2:4", "NEWLEADER 2:0"]
-    assert bench.turn().said(two) == behind
-    bench.propose()
-    bench.ack(two, z("2:0"))
-    assert bench.said(two) == ["PROPOSAL 2:5", "UPTODATE -1"]
-
-
-def test_a_tree_that_is_a_moment_behind_is_good_enough() -> None:
-    bench, three = busy()
-    two = snapshotting(bench)
-    bench.commit(three)
-    bench.leader.on_snapshot_begun(two, z("1:3"))
-    bench.leader.on_snapshot_sent(two)
-    assert bench.turn().said(two)[1:] == ["SNAP 1:3", "PROPOSAL 2:1", "COMMIT 2:1", "NEWLEADER 2:0"]
-
-
-def test_a_tree_that_is_older_than_memory_is_not() -> None:
-    bench, three = busy()
-    two = snapshotting(bench)
-    bench.commit(three)
-    bench.commit(three)
-    bench.leader.on_snapshot_begun(two, z("1:3"))
-    refused(bench.turn(), two, "older than what is in memory")
-    bench.leader.on_snapshot_sent(two)
-    assert bench.turn().said(two) == []
-
-
-def test_an_observer_gets_a_snapshot_as_well() -> None:
-    """ZOOKEEPER-1551, 1552: what is committed between its snapshot and UPTODATE, once."""
-    bench, three = busy()
-    four = snapshotting(bench, is_observer=True)
-    outstanding = bench.propose()
-    bench.leader.on_snapshot_begun(four, z("1:3"))
-    bench.sync()
-    bench.ack(three, outstanding)
-    bench.leader.on_snapshot_sent(four)
-    assert bench.turn().said(four) == ["LEADERINFO 2:0", "SNAP 1:3", "INFORM 2:1", "NEWLEADER 2:0"]
-    bench.ack(four, z("2:0"))
-    bench.commit(three)
-    assert bench.said(four) == ["UPTODATE -1", "INFORM 2:2"]
-
-
-def test_a_stuck_reader_of_a_snapshot_stops_nobody() -> None:
-    """ZOOKEEPER-2201, 3574: what waits for it has an end."""
-    bench, three = busy()
-    two = snapshotting(bench)
-    bench.leader.on_snapshot_begun(two, z("1:3"))
-    while not bench.is_closed(two):
-        bench.commit(three, size=attendance.HELD_LIMIT_BYTES // 6)
-    refused(bench, two, "too much was written")
-    assert bench.leader.delivered_zxid < z("2:9")
-    bench.commit(three)
-
-
-def test_a_snapshot_may_take_long_but_not_stand_still() -> None:
-    bench, three = busy()
-    two = snapshotting(bench)
-    bench.leader.on_snapshot_progress(two)
-    bench.leader.on_snapshot_begun(two, z("1:3"))
-    for _ in range(3):
-        wait(bench, INIT_MS - TICK_MS, three)
-        bench.leader.on_snapshot_progress(two)
-    assert not bench.is_closed(two)
-    wait(bench, INIT_MS + TICK_MS, three)
-    refused(bench, two, "initLimit")
-    bench.leader.on_snapshot_progress(two)
-
-
-def test_a_learner_that_is_lost_needs_no_snapshot() -> None:
-    bench, three = busy()
-    two = snapshotting(bench)
-    bench.lose(two)
-    bench.leader.on_snapshot_begun(two, z("1:3"))
-    bench.leader.on_snapshot_sent(two)
-    assert bench.outbox.sends == []
-    bench.outbox.snapshots.clear()
-    two = snapshotting(bench)
-    bench.leader.on_snapshot_begun(two, z("1:3"))
-    bench.lose(two)
-    bench.commit(three)
-    # Nobody is told twice that it may begin.
-    bench.leader.on_snapshot_begun(three, z("1:3"))
-    assert bench.turn().said(three)[-1] == "COMMIT 2:1"
-
-
 # Broadcast.
 
 
@@ -504,6 +273,17 @@ def test_one_ack_commits_all_before_it() -> None:
     bench.ack(two, zxids[2])
     assert [zxid for zxid, _ in bench.delivered] == zxids
     assert bench.said(two)[-1] == "COMMIT 2:3"
+
+
+def test_a_witness_hears_whose_acks_were_counted() -> None:
+    bench, two, _ = established()
+    heard: list[tuple[list[tuple[int, bytes]], dict[int, int]]] = []
+    bench.outbox.witness = lambda entries, acked: heard.append((entries, dict(acked)))
+    zxids = [bench.propose() for _ in range(2)]
+    bench.sync()
+    assert heard == []
+    bench.ack(two, zxids[1])
+    assert heard == [([(zxid, payload(zxid)) for zxid in zxids], {1: zxids[1], 2: zxids[1], 3: z("2:0")})]
 
 
 def test_one_packet_is_shared_by_all() -> None:
@@ -593,11 +373,6 @@ def ask(bench: Bench, link: int) -> None:
     bench.say(link, REQUEST, -1, encode_request(7, 1, OP_SYNC, b""))
 
 
-def pong(bench: Bench, *links: int) -> None:
-    for link in links:
-        bench.say(link, PING, bench.leader.proposed_zxid, b"")
-
-
 def test_a_sync_is_answered_once_a_quorum_still_follows() -> None:
     """ZOOKEEPER-1675: a leader that was deposed and does not know it answers from an old tree."""
     bench, two, three = established()
@@ -682,16 +457,6 @@ def test_syncs_end_with_the_leader() -> None:
 
 
 # Time.
-
-
-def wait(bench: Bench, ms: int, *links: int) -> None:
-    """That long, while these answer."""
-    end_ms = bench.now_ms + ms
-    while bench.now_ms < end_ms:
-        bench.tick(min(TICK_MS // 2, end_ms - bench.now_ms))
-        for link in links:
-            while bench.leader.attendance.by_link[link].round < bench.leader.rounds.begun:
-                pong(bench, link)
 
 
 def test_it_ticks_twice_a_tick() -> None:

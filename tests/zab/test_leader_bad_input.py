@@ -23,8 +23,7 @@ from coati.wire.quorum import (
     encode_request,
 )
 from coati.zab.outbox import NOTHING
-from tests.zab.leaderkit import TICK_MS, Bench, view_of, z
-from tests.zab.test_leader import established, pong, refused
+from tests.zab.leaderkit import TICK_MS, Bench, established, pong, refused, view_of, z
 
 
 @pytest.mark.parametrize(

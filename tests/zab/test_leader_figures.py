@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from coati.wire.quorum import PING
-from tests.zab.leaderkit import Bench
-from tests.zab.test_leader import established
+from tests.zab.leaderkit import Bench, established
 
 
 def test_every_learner_may_be_made_to_take_a_snapshot() -> None:

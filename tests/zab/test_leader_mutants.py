@@ -18,7 +18,7 @@ from collections.abc import Callable
 from coati.wire.quorum import Packet
 from coati.zab.attendance import INTRODUCED, SYNCED, LearnerLink
 from coati.zab.leader import ASKING, PROPOSING, Leader
-from tests.zab import leaderkit, test_leader, test_leader_bad_input
+from tests.zab import leaderkit, test_leader, test_leader_bad_input, test_leader_joining
 
 
 class TellsItsEpochAtOnce(Leader):
@@ -106,11 +106,14 @@ MUTANTS: list[tuple[type[Leader], Callable[[], None]]] = [
     (NeedsNoEpochOfItsOwn, test_leader.test_its_own_vote_needs_its_epoch_on_disk),
     (CountsObservers, test_leader.test_observers_and_strangers_are_no_quorum),
     (CountsObservers, test_leader_bad_input.test_who_has_no_vote_acknowledges_nothing),
-    (CountsWhoIsGone, test_leader.test_an_ack_does_not_outlive_its_link),
+    (CountsWhoIsGone, test_leader_joining.test_an_ack_does_not_outlive_its_link),
     (CountsWhoIsGone, test_leader.test_an_answer_does_not_outlive_its_link),
     (CommitsBeforeItIsDurable, test_leader.test_a_proposal_needs_a_quorum_and_its_own_disk),
-    (ForgetsWhatIsOutstanding, test_leader.test_what_is_outstanding_comes_before_newleader),
-    (SendsNewleaderBeforeWhatWasHeld, test_leader.test_what_is_written_during_a_snapshot_comes_behind_it),
+    (ForgetsWhatIsOutstanding, test_leader_joining.test_what_is_outstanding_comes_before_newleader),
+    (
+        SendsNewleaderBeforeWhatWasHeld,
+        test_leader_joining.test_what_is_written_during_a_snapshot_comes_behind_it,
+    ),
     (TakesAnyAckForNewleader, test_leader_bad_input.test_an_ack_of_newleader_counts_once_the_leader_has_it_too),
     (BelievesEveryAck, test_leader_bad_input.test_who_has_no_vote_acknowledges_nothing),
     (LeadsWhoIsAhead, lambda: test_leader.test_who_is_ahead_is_not_led(1, "1:4")),

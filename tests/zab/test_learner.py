@@ -654,21 +654,21 @@ def test_the_leader_is_dialled_a_few_times() -> None:
     bench = follower()
     learner = bench.learner
     assert learner.next_deadline_ms() == bench.now_ms + INIT_MS
-    for round_ in range(1, 5):
+    for round_, gap_ms in enumerate((12, 25, 50, 100, 100, 100, 100), start=1):
         now_ms = bench.now_ms + round_ * 20
         learner.on_connect_failed(now_ms)
-        assert learner.next_deadline_ms() == now_ms + 100
-        learner.on_tick(now_ms + 99)
+        assert learner.next_deadline_ms() == now_ms + gap_ms
+        learner.on_tick(now_ms + gap_ms - 1)
         assert len(bench.outbox.dials) == round_
-        learner.on_tick(now_ms + 100)
+        learner.on_tick(now_ms + gap_ms)
         assert bench.outbox.dials == [1] * (round_ + 1)
-        learner.on_tick(now_ms + 101)
+        learner.on_tick(now_ms + gap_ms + 1)
         assert learner.next_deadline_ms() == bench.now_ms + INIT_MS
     learner.on_connect_failed(bench.now_ms + 100)
     assert learner.is_over
     assert bench.outbox.closes == []
     learner.on_connect_failed(bench.now_ms + 100)
-    assert len(bench.outbox.dials) == 5
+    assert len(bench.outbox.dials) == 8
     learner = follower().learner
     learner.refuse("another reason")
     learner.on_connect_failed(0)
@@ -682,7 +682,8 @@ def test_connecting_has_times_of_its_own() -> None:
     learner = bench.learner
     assert learner.next_deadline_ms() == bench.now_ms + 2 * TICK_MS
     learner.on_connect_failed(bench.now_ms)
-    assert learner.next_deadline_ms() == bench.now_ms + 30
+    # An eighth of the delay at first.
+    assert learner.next_deadline_ms() == bench.now_ms + 3
     learner.on_connected(LINK, bench.now_ms + 40)
     assert learner.next_deadline_ms() == bench.now_ms + 40 + 10 * TICK_MS
     assert (Limits(TICK_MS, 10, 5).connect_ticks, Limits().redial_ms) == (10, 100)

@@ -27,15 +27,16 @@ from coati.wire.quorum import (
     UPTODATE,
     Notification,
     Packet,
+    PacketReader,
     encode_int,
     encode_learner_info,
 )
 from coati.wire.zxid import COUNTER_MAX, make_zxid
 from coati.zab.broadcast import Limits
 from coati.zab.leader import Leader
-from coati.zab.learner import Learner
+from coati.zab.learner import DIALING, Learner
 from coati.zab.outbox import NOTHING, Outbox
-from coati.zab.peer import Entry, Peer, PeerConfig
+from coati.zab.peer import NOWHERE_ZXID, Entry, Peer, PeerConfig
 from tests.zab.leaderkit import view_of
 from tests.zab.learnerkit import payload, z
 
@@ -384,13 +385,54 @@ def test_a_cut_below_the_tail_takes_the_tree_back() -> None:
     assert bench.take() == [z("1:3")]
 
 
-def test_a_cut_that_cannot_be_had_changes_nothing_and_ends_the_role() -> None:
+def told(bench: Bench) -> tuple[int, int]:
+    """Where the log ends and which epoch is the current one, as the last leader was told."""
+    sent = b"".join(data for _, data in bench.outbox.sends)
+    packet = [packet for packet in PacketReader(1 << 20).feed(sent) if packet.type == ACKEPOCH][-1]
+    assert packet.data is not None
+    return packet.zxid, int.from_bytes(packet.data, "big", signed=True)
+
+
+def test_a_cut_that_cannot_be_had_makes_the_same_leader_send_a_snapshot() -> None:
+    """ZOOKEEPER-2832, 4837: a snapshot here has what is to go. He has counted the truth already."""
     bench = unfinished()
     bench.take()
-    bench.follow(8, 3, 3, upto=ACKEPOCH).say(8, TRUNC, z("2:2"))
+    peer = bench.peer
+    assert not peer.can_ask_for_snapshot
+    bench.follow(8, 3, 3, upto=ACKEPOCH)
+    assert told(bench) == (z("2:3"), 2)
+    bench.say(8, TRUNC, z("2:2"))
+    assert peer.can_ask_for_snapshot
+    # The disk has been read anew, with all that is logged.
+    term, dials = peer.term, len(bench.outbox.dials)
+    peer.on_truncated(None, z("2:3"), bench.now_ms)
+    assert "TRUNC" in peer.over_reason
+    assert (peer.logged_zxid, peer.delivered_zxid, peer.synced_zxid, peer.tail) == (*(z("2:3"),) * 3, [])
+    # At once, or a leader who has no quorum without this server would be left alone (simulator, seed 201150).
+    assert isinstance(peer.role, Learner)
+    assert (peer.role.leader_sid, peer.role.state) == (3, DIALING)
+    assert peer.term > term
+    assert len(bench.outbox.dials) == dials + 1
+    peer.on_link(9, bench.now_ms)
+    bench.say(9, LEADERINFO, make_zxid(3, 0), encode_int(0x10000))
+    assert told(bench) == (NOWHERE_ZXID, -1)
+    # If he wants a cut again, there is no other way.
+    assert not peer.can_ask_for_snapshot
+    bench.lose(9).follow(10, 2, 4, upto=ACKEPOCH)
+    assert told(bench) == (z("2:3"), 2)
+    assert peer.can_ask_for_snapshot
+    bench.lose(10).follow(11, 2, 4, upto=ACKEPOCH).say(11, SNAP, z("4:1"))
+    peer.on_snapshot_installed(z("4:1"), bench.now_ms)
+    bench.lose(11).follow(12, 2, 4, upto=ACKEPOCH)
+    assert told(bench) == (z("4:1"), -1)
+
+
+def test_a_cut_that_cannot_be_had_is_nothing_to_who_follows_no_more() -> None:
+    bench = unfinished()
+    bench.take()
+    bench.follow(8, 3, 3, upto=ACKEPOCH).say(8, TRUNC, z("2:2")).lose(8)
     bench.peer.on_truncated(None, z("2:1"), bench.now_ms)
-    assert bench.peer.role is None
-    assert "TRUNC" in bench.peer.over_reason
+    assert (bench.peer.logged_zxid, bench.peer.delivered_zxid) == (z("2:3"), z("2:1"))
 
 
 def test_what_an_ended_role_wanted_cut_stays() -> None:
@@ -493,6 +535,17 @@ def test_a_link_while_nobody_is_followed_is_closed() -> None:
     assert bench.outbox.closes == [5]
 
 
+def test_the_next_leader_is_dialled_as_soon_as_the_last_is_known_to_be_dead() -> None:
+    """With no finalizeWait between: the link breaks, the other voter agrees, and the dead one's port is closed."""
+    bench = Bench().follow(7, 3, 2)
+    peer = bench.peer
+    bench.lose(7)
+    bench.vote(2, 2, zxid=peer.logged_zxid + 1, epoch=peer.current_epoch)
+    assert peer.role is None
+    peer.on_refused(3, bench.now_ms)
+    assert bench.learner().leader_sid == 2
+
+
 def test_a_leader_that_cannot_be_reached_is_dialled_again() -> None:
     bench = Bench().elect(3)
     bench.peer.on_dial_failed(2, bench.now_ms)
@@ -501,7 +554,7 @@ def test_a_leader_that_cannot_be_reached_is_dialled_again() -> None:
     bench.peer.on_dial_failed(3, bench.now_ms)
     bench.wait(TICK_MS)
     assert bench.outbox.dials == [3, 3]
-    for _ in range(4):
+    for _ in range(7):
         bench.peer.on_dial_failed(3, bench.now_ms)
     assert bench.peer.role is None
     bench.peer.on_dial_failed(3, bench.now_ms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter, process_time
@@ -31,9 +32,14 @@ def payload(size: int) -> bytes:
     return (PAYLOAD * (size // len(PAYLOAD) + 1))[:size]
 
 
-def run(plan: Plan) -> Report:
+def _nothing() -> None:
+    """Nobody looks."""
+
+
+def run(plan: Plan, at_edge: Callable[[], None] = _nothing) -> Report:
     """Measure. Works below a fresh znode `<root>-<random>` and removes it unless the plan says `keep`.
 
+    `at_edge` is called where the measured window begins and where it ends, to look at what else is of interest.
     Raises BenchFailed, ProtocolError, KeeperError (while setting up).
     """
     plan = replace(plan, root=plan.root + b"-" + secrets.token_hex(4).encode())
@@ -45,7 +51,7 @@ def run(plan: Plan) -> Report:
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle would be a latency of ours, not of the server
     try:
-        report = _lone(plan) if plan.is_lone else _pipelined(plan)
+        report = _lone(plan, at_edge) if plan.is_lone else _pipelined(plan, at_edge)
     except BaseException:
         with suppress(ZKError):  # what failed first is what counts
             _clean(plan)
@@ -63,20 +69,22 @@ def _clean(plan: Plan) -> None:
             remove_tree(session, plan.root)
 
 
-def _lone(plan: Plan) -> Report:
+def _lone(plan: Plan, at_edge: Callable[[], None]) -> Report:
     with Session(plan.hosts[0]) as session:
         (ring,) = _rings(plan, session)
         warmup = run_lone(session, ring, plan.warmup_seconds, spin=plan.spin)
+        at_edge()
         start_s = perf_counter()
         measured = run_lone(session, ring, plan.seconds, first_lap=warmup.lap + 1, spin=plan.spin)
         seconds = perf_counter() - start_s
+        at_edge()
     errors = warmup.errors + measured.errors
     report = _report(plan, seconds, [len(measured.latencies_ns)], errors)
     report.latencies_ns = sorted(measured.latencies_ns)
     return report
 
 
-def _pipelined(plan: Plan) -> Report:
+def _pipelined(plan: Plan, at_edge: Callable[[], None]) -> Report:
     sessions: list[Session] = []
     try:
         for i in range(plan.connections):
@@ -90,10 +98,12 @@ def _pipelined(plan: Plan) -> Report:
         load = Load(lanes)
         load.start(plan.in_flight)
         start_s, start_cpu_s = load.run_until(perf_counter() + plan.warmup_seconds), process_time()
+        at_edge()
         before = [lane.done for lane in lanes]
         for lane in lanes:
             lane.latencies_ns.clear()
         end_s, end_cpu_s = load.run_until(start_s + plan.seconds), process_time()
+        at_edge()
         ops = [lane.done - done for lane, done in zip(lanes, before, strict=True)]
         latencies = sorted(latency for lane in lanes for latency in lane.latencies_ns)
         load.stop()

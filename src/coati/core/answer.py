@@ -100,6 +100,9 @@ def write_reply(op: int, xid: int, change: Change) -> bytes:
         return pack_reply(HEADER_BYTES, xid, zxid, err)
     if op == codes.OP_SET_DATA or op == codes.OP_SET_ACL:
         return pack_reply(HEADER_BYTES + STAT_BYTES, xid, zxid, errors.OK) + node.body[-STAT_BYTES:]
+    if op == codes.OP_RECONFIG:
+        # As a getData is answered.
+        return pack_reply(HEADER_BYTES + len(node.body), xid, zxid, errors.OK) + node.body
     path = change.path
     size = len(path)
     if op == codes.OP_CREATE:

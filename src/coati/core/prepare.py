@@ -12,7 +12,7 @@ Sources: PrepRequestProcessor, ZooKeeperServer.checkQuota, CreateMode, Ephemeral
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
 from coati import errors
 from coati.core.acl import OPEN_WIRE, Access
@@ -20,7 +20,7 @@ from coati.core.change import Change
 from coati.core.multi import MultiOp, are_reads, read_multi
 from coati.core.quota import QuotaBreach, check_quota, limit_path, stat_path
 from coati.core.sessions import SessionTable
-from coati.core.tree import ROOT, SPECIAL_PATHS, Tree
+from coati.core.tree import CONFIG, ROOT, SPECIAL_PATHS, Tree
 from coati.core.znode import (
     BODY_OVERHEAD,
     INT_MAX,
@@ -156,6 +156,15 @@ class PrepareConfig:
         self.reconfig_enabled = reconfig_enabled
 
 
+class Planner(Protocol):
+    """Who knows the ensemble, and whom it could have for members: its leader."""
+
+    def next_config(
+        self, joining: str | None, leaving: str | None, members: str | None, version: int, zxid: int
+    ) -> bytes:
+        """The text that a reconfig puts into the config znode. Raises KeeperError."""
+
+
 class Preparer:
     """Prepares the writes of all clients, one after the other.
 
@@ -163,22 +172,20 @@ class Preparer:
     """
 
     __slots__ = (
-        "_access",
-        "_acls",
-        "_config",
-        "_enforce_quota",
-        "_max_payload_bytes",
-        "_sessions",
-        "_tree",
+        "_access", "_acls", "_config", "_enforce_quota", "_max_payload_bytes", "_planner", "_sessions", "_tree",
         "breaches",
-    )
+    )  # fmt: skip
 
-    def __init__(self, tree: Tree, sessions: SessionTable, access: Access, config: PrepareConfig | None = None) -> None:
+    def __init__(
+        self, tree: Tree, sessions: SessionTable, access: Access, config: PrepareConfig | None = None,
+        planner: Planner | None = None,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._acls = tree.acls
         self._sessions = sessions
         self._access = access
         self._config = config or PrepareConfig()
+        self._planner = planner
         self._max_payload_bytes = self._config.max_payload_bytes
         self._enforce_quota = self._config.enforce_quota
         self.breaches: list[QuotaBreach] = []
@@ -242,14 +249,13 @@ class Preparer:
         if op == codes.OP_DELETE_CONTAINER:
             return self._delete_container(zxid, r.path())
         if op == codes.OP_RECONFIG:
-            ReconfigRequest.read(r)
-            self._refuse_reconfig(request)
+            wish = r.string(), r.string(), r.string(), r.int64()
+            if not self._config.reconfig_enabled:
+                raise ReconfigDisabledError
+            self._sessions.check(request.session_id, request.conn)
+            if self._planner is not None:
+                return _stage_config(self._tree, self._access, request, now_ms, self._planner.next_config(*wish, zxid))
         raise UnimplementedError
-
-    def _refuse_reconfig(self, request: Request) -> None:
-        if not self._config.reconfig_enabled:
-            raise ReconfigDisabledError
-        self._sessions.check(request.session_id, request.conn)
 
     # What becomes of a change
 
@@ -656,6 +662,16 @@ class Preparer:
                 self.breaches.append(breach)
             if breach.is_hard:
                 raise QuotaExceededError(prefix)
+
+
+def _stage_config(tree: Tree, access: Access, request: Request, now_ms: int, text: bytes) -> Change:
+    """A reconfig: data of the config znode, whose own version is always -1."""
+    node = tree.find(CONFIG)
+    if node is None:
+        raise NoNodeError(CONFIG)
+    if not access.allows(node.acl, codes.PERM_WRITE, request.auth):
+        raise NoAuthError(CONFIG)
+    return tree.stage_set_data(request.zxid, now_ms, CONFIG, node, encode_buffer(text), -1)
 
 
 # The request's ACL is world:anyone ALL, recognised by its bytes.

@@ -223,10 +223,3 @@ class SessionTable:
     def next_deadline_ms(self) -> int:
         """When to ask `expired` again."""
         return self._next_bucket_ms
-
-    def expiry_map(self) -> dict[int, list[int]]:
-        """For `dump`: session ids by the time at which they are due, in order."""
-        due: dict[int, list[int]] = {}
-        for session in self.sessions.values():
-            due.setdefault(self._round_up(session.deadline_ms), []).append(session.session_id)
-        return {time: due[time] for time in sorted(due)}

@@ -321,7 +321,8 @@ class Tree:
         """The end of whatever the staged tree has at `path`."""
         parent_path = parent_of(path)
         parent = self.find(parent_path)
-        if parent is None:
+        # No server logs the end of the root; one that says so must not end this one, now and at each start.
+        if parent is None or path == ROOT:
             return self.stage_nothing(op, zxid, path, errors.NO_NODE)
         node = self.find(path)
         if node is not None:

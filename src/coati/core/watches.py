@@ -206,11 +206,3 @@ class Watches:
         """Connections, paths and watches of the data table, which is all that Java's `wchs` counts."""
         table = self.data
         return len(table.by_watcher), len(table.by_path), table.size()
-
-    def paths_by_session(self) -> dict[int, list[bytes]]:
-        """For `wchc`: the watched paths of the data table by session."""
-        return {watcher.session_id: list(paths) for watcher, paths in self.data.by_watcher.items()}
-
-    def sessions_by_path(self) -> dict[bytes, list[int]]:
-        """For `wchp`: the watching sessions of the data table by path."""
-        return {path: [watcher.session_id for watcher in entries] for path, entries in self.data.by_path.items()}

@@ -16,7 +16,6 @@ from zlib import crc32
 from coati.core.acl import AclList
 from coati.wire import codes
 from coati.wire.jute import NULL_LENGTH
-from coati.wire.records import Stat, StatPersisted
 
 # Stat as clients see it: czxid mzxid ctime mtime version cversion aversion ephemeralOwner dataLength numChildren pzxid.
 STAT: Final = Struct(">qqqqiiiqiiq")
@@ -138,15 +137,6 @@ class Znode:
     def stat(self) -> bytes:
         """The Stat as clients see it."""
         return self.body[-STAT_BYTES:]
-
-    def public_stat(self) -> Stat:
-        """The Stat as clients see it, as a record."""
-        return Stat(*unpack_stat(self.body, -STAT_BYTES))
-
-    def persisted(self) -> StatPersisted:
-        """The Stat as files hold it."""
-        czxid, mzxid, ctime, mtime, version, _, aversion, _, _, _, pzxid = unpack_stat(self.body, -STAT_BYTES)
-        return StatPersisted(czxid, mzxid, ctime, mtime, version, self.cversion, aversion, self.owner, pzxid)
 
     def child_count(self) -> int:
         """How many children this version has."""

@@ -33,6 +33,7 @@ from coati.wire.addresses import canonical_host
 from coati.zab.quorum import Server, View
 
 DEFAULT_PORT: Final = 2181
+NEXT_SUFFIX: Final = ".dynamic.next"
 DEFAULT_DATA_DIR: Final = "coati-data"
 # What `coati serve` without a file runs on: only this machine reaches it.
 EMBEDDED: Final = {
@@ -46,6 +47,7 @@ MIN_COMMIT_LOG_COUNT: Final = 500
 MIN_SNAP_COUNT: Final = 2
 MIN_BUFFER_EXTRA_BYTES: Final = 1024
 MAX_PORT: Final = 65535
+MAX_EXTENDED_SERVER_ID: Final = 0xFE
 SHOWN_VALUE_CHARS: Final = 60
 SHOWN_PATH_CHARS: Final = 400
 SHOWN_KEYS: Final = 20
@@ -106,6 +108,9 @@ class ServerConfig:
     # Ensembles: who is in it (None: this server runs alone) and who of them this is. Limits are in ticks.
     ensemble: View | None = None
     my_id: int = -1
+    # Where the members may change: the file this came from, and a later list that was seen there and may be no more.
+    path: str = ""
+    seen: View | None = None
     standalone_enabled: bool = True
     reconfig_enabled: bool = False
     dynamic_config_file: str = ""
@@ -210,10 +215,22 @@ def load_config(
         entries = read_entries(path)
     entries.update(overrides or {})
     config = build_config(entries, dict(properties or {}))
-    if config.ensemble is not None and path is not None and os.path.exists(f"{path}.dynamic.next"):
-        name = shown(path, SHOWN_PATH_CHARS)
-        config.warnings.append(f"{name}.dynamic.next is ignored: changing an ensemble while it runs comes later")
+    config.path = path or ""
+    if config.ensemble is not None and os.path.exists(f"{path}{NEXT_SUFFIX}"):
+        _read_next(config)
     return config
+
+
+def _read_next(config: ServerConfig) -> None:
+    """What a reconfig left behind that was not known to be committed (QuorumPeerConfig.parse)."""
+    name = f"{config.path}{NEXT_SUFFIX}"
+    if not config.reconfig_enabled:
+        config.warnings.append(f"{shown(name, SHOWN_PATH_CHARS)} is ignored without reconfigEnabled=true")
+    elif config.dynamic_config_file:
+        try:
+            config.seen = View.from_lines((key, entry.value) for key, entry in read_entries(name).items())
+        except ConfigError as error:
+            config.warnings.append(f"{shown(name, SHOWN_PATH_CHARS)} is ignored: {error}")
 
 
 def read_entries(path: str) -> dict[str, Entry]:
@@ -347,7 +364,11 @@ def _settle_ensemble(config: ServerConfig, members: Members, entries: Mapping[st
         row = find_unused(name, ENSEMBLE_REFUSED)
         if row is not None and not row.is_harmless(entry.value):
             raise ConfigError(f"{entry.where}: {name}: {row.reason}")
-    for key, limit in (("initLimit", config.init_limit), ("syncLimit", config.sync_limit)):
+    for key, limit in (
+        ("initLimit", config.init_limit),
+        ("syncLimit", config.sync_limit),
+        ("connectToLearnerMasterLimit", config.connect_limit or config.init_limit),
+    ):
         if limit == 0:
             raise ConfigError(f"{key} is not set")
         # Java takes what is negative, or too much for an int, and then every wait is over at once.
@@ -357,14 +378,16 @@ def _settle_ensemble(config: ServerConfig, members: Members, entries: Mapping[st
         raise ConfigError(f"{shown(os.path.join(config.data_dir, 'myid'), SHOWN_PATH_CHARS)}: myid file is missing")
     if all(server.sid != config.my_id for server in members.servers):
         raise ConfigError(f"myid: my id {config.my_id} is not in the peer list")
+    if config.extended_types and config.my_id > MAX_EXTENDED_SERVER_ID:
+        # Its sessions would be taken for times to live (ZOOKEEPER-3113). Java finds out when it is about to serve
+        # (EphemeralType.validateServerId), and looks again.
+        raise ConfigError(f"myid: {config.my_id} is above {MAX_EXTENDED_SERVER_ID}, too large for extendedTypesEnabled")
     role = "observer" if config.is_observer else "participant"
     if config.peer_type.lower() != role:
         config.warnings.append(f"peerType: it does not match the server list, where server.{config.my_id} is {role}")
     warning = members.warning()
     if warning:
         config.warnings.append(warning)
-    if config.read_only_mode:
-        config.warnings.append("readonlymode.enabled: it comes later; a server without a quorum serves nobody")
 
 
 def _read_myid(config: ServerConfig) -> int:

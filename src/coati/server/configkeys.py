@@ -293,7 +293,6 @@ _OPEN_PORTS: Final = "without it anybody could speak to the ports between the se
 ENSEMBLE_REFUSED: Final = (
     Unused(("quorum.auth.enableSasl",), f"SASL between servers comes later, and {_OPEN_PORTS}", ("false",)),
     Unused(("sslQuorum",), f"TLS between servers comes later, and {_OPEN_PORTS}", ("false",)),
-    Unused(("reconfigEnabled",), "changing an ensemble while it runs comes later", ("false",)),
     Unused(("oraclePath",), "the oracle of two servers comes later, and they would not agree on what a quorum is"),
 )
 

@@ -19,6 +19,7 @@ from coati.seams import Clock
 from coati.server.busypoll import BusyPoll
 from coati.server.hub import Hub
 from coati.server.pipeline import Conn
+from coati.server.readonly import ReadOnly
 from coati.server.replica import Replica
 from coati.server.standing import Standing
 from coati.server.stats import ServerStats
@@ -30,6 +31,8 @@ logger = logging.getLogger("coati.server.driver")
 # the p99 of reads meanwhile is made of.
 SLICE_NODES: Final = 200
 SLICE_MS: Final = 2
+# A tick that comes so many ticks after the one before comes late: the process was stopped, or starved.
+LATE_TICKS: Final = 2
 # With more writes in flight than these it is the throughput that counts, and the disk's thread needs the processor.
 MAX_POLLED: Final = 16
 
@@ -55,7 +58,7 @@ class Driver:
         busy_poll: BusyPoll | None = None,
         hub: Hub | None = None,
     ) -> None:
-        self.replica = replica
+        self.replica: Replica | ReadOnly | None = replica
         self.serves_clients = replica is not None
         self.stats = stats
         self._hub = hub
@@ -77,6 +80,8 @@ class Driver:
         self._is_slice_posted = False
         self._snapshot_began_ms = 0
         self._paused: list[Conn] = []
+        self._ticked_ms = 0
+        self._was_late = False
         self.last_snapshot_zxid = 0
 
     # What the shells report.
@@ -113,9 +118,21 @@ class Driver:
         self._begin_turn()
         # First what has come already: a client whose ping waits here is alive (S2).
         self._step_inbox()
-        if self.replica is not None:
-            self.replica.on_tick()
+        replica = self.replica
+        if replica is not None and not self._is_late(replica):
+            replica.on_tick()
         self._finish_turn()
+
+    def _is_late(self, replica: Replica | ReadOnly) -> bool:
+        """Whether this process did not run for a while: other servers could not tell whom they have heard of (S2).
+
+        They do so before the next tick, which does its work however late it is. Java lets all sessions expire that were
+        due meanwhile, whoever hears of them.
+        """
+        last_ms, self._ticked_ms = self._ticked_ms, self._clock.monotonic_ms()
+        is_late = self._hub is not None and self._ticked_ms - last_ms > LATE_TICKS * replica.config.tick_ms
+        self._was_late = is_late and not self._was_late
+        return self._was_late
 
     @property
     def is_idle(self) -> bool:
@@ -124,11 +141,18 @@ class Driver:
 
     def mode(self) -> str:
         """As the four-letter words name it."""
+        if self.is_read_only:
+            return "read-only"
         return "standalone" if self._hub is None else self._hub.mode()
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether only reads are answered, for want of a quorum."""
+        return isinstance(self.replica, ReadOnly)
+
     def standing(self) -> Standing | None:
-        """The role in an ensemble, as the four-letter words show it."""
-        return None if self._hub is None else self._hub.standing()
+        """The role in an ensemble, as the four-letter words show it. Who only reads has none."""
+        return None if self._hub is None or self.is_read_only else self._hub.standing()
 
     # The turn.
 
@@ -159,7 +183,7 @@ class Driver:
             elif conn.outstanding or conn.is_full:
                 self._pause_if_full(replica, conn)
 
-    def _pause_if_full(self, replica: Replica, conn: Conn) -> None:
+    def _pause_if_full(self, replica: Replica | ReadOnly, conn: Conn) -> None:
         """Back-pressure on who has writes in flight: too many of all, too many reads behind its own, or no session yet;
         and on who has asked for more than was answered in its turn.
 
@@ -191,8 +215,13 @@ class Driver:
         if replica.outlet.closes:
             for conn in replica.outlet.take_closes():
                 conn.link.close()
-        if self._export is None and (
-            replica.snapshot_is_due or self._store.log_bytes_since_snapshot > replica.snapshot_after_bytes
+        if self._hub is not None:
+            # Writes are answered in turns of others' packets as well as behind the own disk.
+            replica.count_updates()
+        if (
+            self._export is None
+            and isinstance(replica, Replica)
+            and (replica.snapshot_is_due or self._store.log_bytes_since_snapshot > replica.snapshot_after_bytes)
         ):
             self._begin_snapshot(replica)
 
@@ -203,7 +232,7 @@ class Driver:
             if hub.has_log:
                 for first_zxid, payloads in hub.take_log():
                     self._append(first_zxid, payloads)
-        elif self.replica is not None:
+        elif isinstance(self.replica, Replica):
             solo = self.replica.solo
             log = solo.take_log()
             if log:
@@ -243,7 +272,7 @@ class Driver:
         self._begin_turn()
         if self._hub is not None:
             self._hub.on_synced(zxid)
-        elif self.replica is not None:
+        elif isinstance(self.replica, Replica):
             self.replica.on_synced(zxid)
         self._resume_paused()
         # First what was proposed in this turn goes to the log: a sync stands for all that was proposed before it.
@@ -264,7 +293,7 @@ class Driver:
             stats.fsync_slow += 1
             logger.warning("slow fsync of the transaction log ms=%d", took_ms)
 
-    def _flush(self, replica: Replica) -> None:
+    def _flush(self, replica: Replica | ReadOnly) -> None:
         stats = self.stats
         for conn in replica.outlet.take_dirty():
             data = b"".join(conn.out)
@@ -305,7 +334,7 @@ class Driver:
 
     # Roles.
 
-    def set_replica(self, replica: Replica | None, *, serves_clients: bool = True) -> None:
+    def set_replica(self, replica: Replica | ReadOnly | None, *, serves_clients: bool = True) -> None:
         """The server serves by it from now on, clients too if they are to be (leaderServes); None: by nobody.
 
         Who was served before loses the connection.

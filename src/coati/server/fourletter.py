@@ -271,15 +271,17 @@ def _dirs(view: ServerView) -> Iterator[bytes]:
 def _dump(view: ServerView) -> Iterator[bytes]:
     standing = view.standing()
     yield b"SessionTracker dump:\n"
-    if standing is not None and not standing.leads:
+    reads_only = view.is_read_only()
+    if reads_only:
+        yield from _sets(b"Local Session", _session_lines(view))
+    if reads_only or (standing is not None and not standing.leads):
         # LearnerSessionTracker.dumpSessions: only the leader knows when a session expires.
         timeouts = view.session_timeouts()
         yield b"Global Sessions(%d):\n" % len(timeouts)
         for session_id, timeout_ms in timeouts:
             yield f"0x{_hex(session_id)}\t{timeout_ms}ms\n".encode()
     else:
-        sessions = view.session_deadlines()
-        yield from _sets(b"Session", [(at, f"0x{_hex(session_id)}") for at, session_id in sessions])
+        yield from _sets(b"Session", _session_lines(view))
     yield f"ephemeral nodes dump:\nSessions with Ephemerals ({view.ephemeral_sessions()}):\n".encode()
     for owner, paths in view.ephemerals():
         yield f"0x{_hex(owner)}:\n".encode()
@@ -289,6 +291,10 @@ def _dump(view: ServerView) -> Iterator[bytes]:
     connections = view.connection_deadlines()
     lines = [(at, f"ip: /{address} sessionId: 0x{_hex(session_id)}") for at, address, session_id in connections]
     yield from _sets(b"Connections", lines)
+
+
+def _session_lines(view: ServerView) -> list[tuple[int, str]]:
+    return [(at, f"0x{_hex(session_id)}") for at, session_id in view.session_deadlines()]
 
 
 def _sets(title: bytes, sorted_entries: list[tuple[int, str]]) -> Iterator[bytes]:

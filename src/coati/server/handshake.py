@@ -9,7 +9,7 @@ Sources: ZooKeeperServer.processConnectRequest, finishSessionInit; Learner.valid
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from coati.core.sessions import Session, SessionTable, is_password, negotiate, session_password
 from coati.errors import MarshallingError
@@ -20,10 +20,25 @@ from coati.server.pipeline import Conn
 from coati.server.stats import ServerStats
 from coati.wire.jute import Reader
 from coati.zab.broadcast import Broadcast
+from coati.zab.solo import Solo
 
 # length, protocolVersion, timeOut, sessionId, length of the password: the ConnectResponse.
 _pack_connected: Final = Struct(">iiiqi").pack
 _NO_PASSWORD: Final = bytes(16)
+
+
+# The link to a learner, the session, its timeout in ms; and the link of who is a client of this very server.
+Question: TypeAlias = tuple[int, int, int]
+NO_LINK: Final = -1
+
+
+class Doubt:
+    """The token of a sync: whether a session is over that this leader does not know (doubts.py)."""
+
+    __slots__ = ("question",)
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
 
 
 class HelloLimits:
@@ -35,6 +50,43 @@ class HelloLimits:
         self.max_frame_bytes = max_frame_bytes
         self.min_timeout_ms = min_timeout_ms
         self.max_timeout_ms = max_timeout_ms
+
+
+class Hello:
+    """A ConnectRequest that ends at `end`. `may_read_only`: a server without a quorum will do."""
+
+    __slots__ = ("end", "last_zxid", "may_read_only", "password", "session_id")
+
+    def __init__(
+        self, *, end: int, last_zxid: int, session_id: int, password: bytes | None, may_read_only: bool
+    ) -> None:
+        self.end = end
+        self.last_zxid = last_zxid
+        self.session_id = session_id
+        self.password = password
+        self.may_read_only = may_read_only
+
+
+def read_hello(conn: Conn, data: bytes, limits: HelloLimits) -> Hello | None:
+    """The ConnectRequest at the beginning of `data`; the connection gets its timeout.
+
+    None: it is not whole yet. Raises MarshallingError when it is whole, and none.
+    """
+    if len(data) < 4:
+        return None
+    end = 4 + int.from_bytes(data[:4], "big", signed=True)
+    if end < 4 or end > limits.max_frame_bytes + 4 or end > len(data):
+        return None
+    r = Reader(data, 4, end)
+    r.int32()  # protocolVersion, which Java never looks at
+    last_zxid, timeout_ms, session_id = r.int64(), r.int32(), r.int64()
+    password = r.buffer()
+    # Clients before 3.4 do not send the flag, and do not expect it in the reply.
+    conn.speaks_read_only = r.left() > 0
+    may_read_only = conn.speaks_read_only and data[end - r.left()] != 0
+    conn.received += 1
+    conn.timeout_ms = negotiate(timeout_ms, limits.min_timeout_ms, limits.max_timeout_ms)
+    return Hello(end=end, last_zxid=last_zxid, session_id=session_id, password=password, may_read_only=may_read_only)
 
 
 class Handshake:
@@ -66,32 +118,22 @@ class Handshake:
 
         Who then has the id of a session, and is not greeted, has a new one, which is to be proposed.
         """
-        if len(data) < 4:
-            return 0
-        end = 4 + int.from_bytes(data[:4], "big", signed=True)
-        limits = self._limits
-        if end < 4 or end > limits.max_frame_bytes + 4 or end > len(data):
-            return 0
         try:
-            r = Reader(data, 4, end)
-            r.int32()  # protocolVersion, which Java never looks at
-            zxid, timeout_ms, session_id = r.int64(), r.int32(), r.int64()
-            password = r.buffer()
+            hello = read_hello(conn, data, self._limits)
         except MarshallingError:
             self._outlet.drop(conn)
             return 0
-        # Clients before 3.4 do not send the flag, and do not expect it in the reply.
-        conn.speaks_read_only = r.left() > 0
-        conn.received += 1
+        if hello is None:
+            return 0
         self._stats.count("connection_request_count")
-        if zxid > last_zxid:
+        if hello.last_zxid > last_zxid:
             # The client has seen more than there is here: it must find a server that is not behind (R2).
             self._outlet.drop(conn)
             return 0
-        conn.timeout_ms = negotiate(timeout_ms, limits.min_timeout_ms, limits.max_timeout_ms)
+        session_id = hello.session_id
         if session_id == 0:
             self._open(conn, now_ms)
-        elif not is_password(session_id, password):
+        elif not is_password(session_id, hello.password):
             self._refuse(conn)
         elif self._broadcast.leads:
             self._resume(conn, session_id, now_ms)
@@ -99,7 +141,7 @@ class Handshake:
             # Only the leader knows which sessions live, also those that begin here a moment later.
             self._wait(conn, session_id, now_ms)
             self._broadcast.revalidate(session_id, conn.timeout_ms)
-        return end
+        return hello.end
 
     def on_revalidated(self, session_id: int, is_alive: bool) -> Conn | None:
         """The leader's answer to the oldest question after that session; who is welcome now."""
@@ -135,8 +177,11 @@ class Handshake:
 
     def _resume(self, conn: Conn, session_id: int, now_ms: int) -> None:
         session = self._sessions.sessions.get(session_id)
-        if session is None:
+        if session is None and isinstance(self._broadcast, Solo):
             self._refuse(conn)
+        elif session is None:
+            self._wait(conn, session_id, now_ms)
+            self._broadcast.sync(Doubt((NO_LINK, session_id, conn.timeout_ms)))
         elif session.is_closing:
             # Its end may yet be lost with this leader, and then it goes on: nobody is told before it is so (S1).
             self._wait(conn, session_id, now_ms)
@@ -146,7 +191,7 @@ class Handshake:
 
     def _refuse(self, conn: Conn) -> None:
         """No such session, or not yours: no difference to see (S5)."""
-        self._outlet.emit(conn, _connected(conn, 0, 0, _NO_PASSWORD))
+        self._outlet.emit(conn, no_session(conn))
         conn.say_goodbye("")
 
     def _welcome_back(self, conn: Conn, session: Session) -> None:
@@ -167,13 +212,18 @@ class Handshake:
         self._outlet.homes[session.session_id] = conn
 
 
-def welcome(conn: Conn, session_id: int, timeout_ms: int) -> bytes:
-    """The ConnectResponse that grants the session."""
-    return _connected(conn, timeout_ms, session_id, session_password(session_id))
+def welcome(conn: Conn, session_id: int, timeout_ms: int, *, reads_only: bool = False) -> bytes:
+    """The ConnectResponse that grants the session; `reads_only`: this server has no quorum."""
+    return _connected(conn, timeout_ms, session_id, session_password(session_id), reads_only)
 
 
-def _connected(conn: Conn, timeout_ms: int, session_id: int, password: bytes) -> bytes:
+def no_session(conn: Conn, *, reads_only: bool = False) -> bytes:
+    """The ConnectResponse that says that the session is over."""
+    return _connected(conn, 0, 0, _NO_PASSWORD, reads_only)
+
+
+def _connected(conn: Conn, timeout_ms: int, session_id: int, password: bytes, reads_only: bool) -> bytes:
     """A ConnectResponse; a client from before 3.4 does not expect the last byte."""
-    tail = b"\x00" if conn.speaks_read_only else b""
+    tail = (b"\x01" if reads_only else b"\x00") if conn.speaks_read_only else b""
     size = len(password)
     return _pack_connected(20 + size + len(tail), 0, timeout_ms, session_id, size) + password + tail

@@ -19,19 +19,34 @@ from coati.core.replay import apply
 from coati.core.tree import Tree, TreeConfig, show_config
 from coati.errors import MarshallingError, StorageCorrupt, StorageFailed
 from coati.seams import Clock
-from coati.server.recovery import Loaded, reload
+from coati.server.doubts import Doubts
+from coati.server.handshake import NO_LINK, Doubt, Question
+from coati.server.readonly import NO_TERM, ReadOnly, Retreat
+from coati.server.recovery import Collector, Loaded, reload
 from coati.server.replica import Replica
 from coati.server.standing import Standing
 from coati.server.transfer import Receiver, SnapshotSender, SnapshotStream
 from coati.storage.format import TXN_HEADER_BYTES
 from coati.storage.store import Store
-from coati.wire.quorum import FOLLOWING, INFORM, LEADING, LOOKING, OBSERVING, PROPOSAL, SNAP, Notification, Packet
-from coati.wire.txns import CloseSessionTxn, CreateSessionTxn, decode_txn
+from coati.wire.quorum import (
+    FOLLOWING,
+    INFORM,
+    INFORMANDACTIVATE,
+    LEADING,
+    LOOKING,
+    OBSERVING,
+    PROPOSAL,
+    SNAP,
+    Notification,
+    Packet,
+)
+from coati.wire.txns import CloseSessionTxn, CreateSessionTxn, decode_txn, is_readable
 from coati.zab.broadcast import Broadcast
+from coati.zab.dynamic import make_peer
 from coati.zab.leader import Leader
 from coati.zab.learner import INSTALLING, Learner
 from coati.zab.outbox import NOTHING, Outbox
-from coati.zab.peer import STATE_NAMES, Peer, PeerConfig
+from coati.zab.peer import STATE_NAMES, PeerConfig
 
 logger = logging.getLogger("coati.server.hub")
 
@@ -56,15 +71,55 @@ MODES: Final[dict[int, str]] = {
 _unpack_zxid: Final = Struct(">q").unpack_from
 # Where a txn's header has its zxid.
 _ZXID_AT: Final = 12
+_DESIGNATED_BYTES: Final = 8
 
 
 def _is_broken(packet: Packet) -> bool:
-    """Whether it should have a txn in it and has none, or another."""
+    """Whether it should have a txn in it and has none, another, or one that no log could be replayed with."""
     kind = packet.type
-    if kind != PROPOSAL and kind != INFORM:
-        return False
     data = packet.data
-    return data is None or len(data) < TXN_HEADER_BYTES or _unpack_zxid(data, _ZXID_AT)[0] != packet.zxid
+    if kind == INFORMANDACTIVATE and data is not None:
+        # Behind who is to lead.
+        data = data[_DESIGNATED_BYTES:]
+    elif kind != PROPOSAL and kind != INFORM:
+        return False
+    if data is None or len(data) < TXN_HEADER_BYTES or _unpack_zxid(data, _ZXID_AT)[0] != packet.zxid:
+        return True
+    return not is_readable(data)
+
+
+# What `mntr` counts, by state. An observer is told of what is committed only.
+_LOGGED: Final[dict[int, str]] = {LEADING: "proposal_count", FOLLOWING: "learner_proposal_received_count"}
+_DELIVERED: Final[dict[int, str]] = {
+    LEADING: "commit_count",
+    FOLLOWING: "learner_commit_received_count",
+    OBSERVING: "learner_commit_received_count",
+}
+
+
+def _tally(replica: Replica | None, name: str | None, times: int) -> None:
+    """While somebody is served."""
+    if replica is not None and name is not None and times:
+        replica.stats.count(name, times)
+
+
+def _runs(entries: list[tuple[int, bytes]]) -> Iterator[tuple[int, list[bytes]]]:
+    """Payloads whose zxids follow each other, with the first zxid of each run."""
+    if entries and entries[-1][0] - entries[0][0] == len(entries) - 1:
+        # They ascend, so there is no gap.
+        yield entries[0][0], [payload for _, payload in entries]
+        return
+    payloads: list[bytes] = []
+    first = 0
+    for zxid, payload in entries:
+        if payloads and zxid != first + len(payloads):
+            yield first, payloads
+            payloads = []
+        if not payloads:
+            first = zxid
+        payloads.append(payload)
+    if payloads:
+        yield first, payloads
 
 
 class Network(Protocol):
@@ -103,7 +158,7 @@ class Network(Protocol):
 class Host(Protocol):
     """What the driver does for the hub."""
 
-    def set_replica(self, replica: Replica | None, *, serves_clients: bool = True) -> None:
+    def set_replica(self, replica: Replica | ReadOnly | None, *, serves_clients: bool = True) -> None:
         """The server serves by it from now on, clients too if they are to be; None: by nobody."""
 
     def post_turn(self) -> None:
@@ -156,7 +211,7 @@ class Hub:
 
     `make_replica` makes what serves clients, from role, tree and the sessions that live; `call_at` is the clock's;
     `on_bind_failed` hears why a port between the servers cannot be taken; without `leader_serves` a leader has no
-    clients of its own.
+    clients of its own; `retreat` is what clients have while nobody leads.
     """
 
     def __init__(
@@ -172,8 +227,12 @@ class Hub:
         diff_limit_bytes: Callable[[], int],
         on_bind_failed: Callable[[str], None],
         leader_serves: bool = True,
+        collector: Collector | None = None,
+        retreat: Retreat | None = None,
     ) -> None:
         self.on_bind_failed = on_bind_failed
+        self._retreat = retreat or Retreat()
+        self._collector = collector
         self._view = config.view
         self._leader_serves = leader_serves
         self._take(loaded)
@@ -198,9 +257,8 @@ class Hub:
         self._senders: dict[int, SnapshotSender] = {}
         self._receiver: Receiver | None = None
         self._refusals = RefusalLog()
-        # Revalidations of sessions that are ending.
-        self._undecided: list[tuple[int, int, int]] = []
-        self.peer = Peer(
+        self._doubts = Doubts(self._revalidate)
+        self.peer = make_peer(
             config,
             self.outbox,
             last_zxid=loaded.tree.last_zxid,
@@ -231,6 +289,11 @@ class Hub:
         self.peer.on_vote(sender, n, self._clock.monotonic_ms())
         self._host.post_turn()
 
+    def on_refused(self, sid: int) -> None:
+        """The host of a server refused a connection to its election port."""
+        self.peer.on_refused(sid, self._clock.monotonic_ms())
+        self._host.post_turn()
+
     def on_link(self, link: int, peer: str = "-") -> None:
         """A link of the quorum port stands, dialled or accepted; `peer` is for the log."""
         self._origins[link] = Origin(link, peer)
@@ -251,8 +314,9 @@ class Hub:
             packets = packets[: packets.index(broken)]
         self.peer.on_packets(link, packets, self._clock.monotonic_ms())
         if broken is not None:
-            # Recovery goes by the zxid inside; a log of which that is not true would be refused, or worse.
-            self.refuse_leader(f"{broken} has another txn in it")
+            # Recovery reads it and goes by the zxid inside: a log with it would be refused, or worse. So does Java's
+            # Follower.processPacket, before it is logged.
+            self.refuse_leader(f"{broken} has another txn in it, or none")
         elif packets[-1].type == SNAP and link in self._origins:
             self._begin_receiving(link)
         self._host.post_turn()
@@ -308,21 +372,8 @@ class Hub:
     def take_log(self) -> Iterator[tuple[int, list[bytes]]]:
         """What is to be appended: runs of payloads, each with its first zxid."""
         entries, self.outbox.log = self.outbox.log, []
-        if entries and entries[-1][0] - entries[0][0] == len(entries) - 1:
-            # They ascend, so there is no gap.
-            yield entries[0][0], [payload for _, payload in entries]
-            return
-        payloads: list[bytes] = []
-        first = 0
-        for zxid, payload in entries:
-            if payloads and zxid != first + len(payloads):
-                yield first, payloads
-                payloads = []
-            if not payloads:
-                first = zxid
-            payloads.append(payload)
-        if payloads:
-            yield first, payloads
+        _tally(self.replica, _LOGGED.get(self.peer.state), len(entries))
+        return _runs(entries)
 
     @property
     def has_log(self) -> bool:
@@ -343,6 +394,8 @@ class Hub:
         peer = self.peer
         if self.replica is not None and (peer.term != self._term or not peer.is_serving):
             self._stop_serving()
+        searches = peer.term if peer.state == LOOKING else NO_TERM
+        self._retreat.follow(self._host, searches, self.tree, self.timeouts, self._clock.monotonic_ms())
         leads = peer.state == LEADING
         if leads != self._leads:
             self._leads = leads
@@ -376,7 +429,7 @@ class Hub:
         assert replica is not None, "somebody was served"
         self.timeouts = replica.sessions.timeouts
         replica.retire()
-        self._undecided = []
+        self._doubts.clear()
         self.replica = None
         self._host.set_replica(None)
 
@@ -386,6 +439,7 @@ class Hub:
         """One round; False when there was nothing."""
         outbox, replica = self.outbox, self.replica
         entries = self.peer.take_deliveries()
+        _tally(replica, _DELIVERED.get(self.peer.state), len(entries))
         for zxid, payload in entries:
             if replica is None:
                 self._apply(zxid, payload)
@@ -396,8 +450,7 @@ class Hub:
         if not is_busy:
             return False
         requests, outbox.requests = outbox.requests, []
-        revalidations, outbox.revalidations = [*self._undecided, *outbox.revalidations], []
-        self._undecided = []
+        revalidations, outbox.revalidations = outbox.revalidations, []
         touched, outbox.touched = outbox.touched, []
         synced, outbox.synced = outbox.synced, []
         revalidated, outbox.revalidated = outbox.revalidated, []
@@ -411,22 +464,23 @@ class Hub:
             for _, sessions in touched:
                 for session_id, timeout_ms in sessions:
                     replica.touch(session_id, timeout_ms)
-            for asked in revalidations:
-                # The end of a session may yet be lost with this leader: nobody is told before it is so (S1).
-                if replica.sessions.is_closing(asked[1]):
-                    self._undecided.append(asked)
-                else:
-                    self._revalidate(replica, *asked)
+            self._doubts.ask(replica, revalidations)
             for token in synced:
-                replica.on_sync_done(token)
+                if isinstance(token, Doubt):
+                    self._revalidate(replica, token.question)
+                else:
+                    replica.on_sync_done(token)
             for session_id, is_alive in revalidated:
                 replica.on_revalidated(session_id, is_alive)
         return True
 
-    def _revalidate(self, replica: Replica, link: int, session_id: int, timeout_ms: int) -> None:
+    def _revalidate(self, replica: Replica, question: Question) -> None:
+        link, session_id, timeout_ms = question
         role = self.peer.role
         origin = self._origins.get(link)
-        if isinstance(role, Leader) and origin is not None:
+        if link == NO_LINK:
+            replica.on_revalidated(session_id, False)
+        elif isinstance(role, Leader) and origin is not None:
             role.revalidated(link, session_id, replica.revalidate(origin, session_id, timeout_ms))
 
     def _deliver(self, replica: Replica, zxid: int, payload: bytes) -> None:
@@ -483,29 +537,27 @@ class Hub:
 
     def _cut_log(self) -> None:
         """TRUNC, as soon as the store has nothing else to do."""
-        outbox = self.outbox
-        if outbox.truncate_to != NOTHING:
-            self._truncate_to, outbox.truncate_to = outbox.truncate_to, NOTHING
+        if self.outbox.truncate_to != NOTHING:
+            self._truncate_to, self.outbox.truncate_to = self.outbox.truncate_to, NOTHING
         if self._truncate_to == NOTHING or not self.is_store_idle():
             return
         zxid, self._truncate_to = self._truncate_to, NOTHING
         try:
-            if zxid >= self.tree.last_zxid and self._store.cut(zxid):
-                last: int | None = zxid
-            else:
-                last = self._reload(zxid)
+            last = zxid if zxid >= self.tree.last_zxid and self._store.cut(zxid) else self._reload(zxid)
         except (StorageFailed, StorageCorrupt) as error:
             self._host.die(error)
             return
         logger.info("log cut to=%#x ends=%#x", zxid, self._store.last_zxid)
         self.peer.on_truncated(last, self.tree.last_zxid, self._clock.monotonic_ms())
+        self._change_role()  # One that begins here dials in this turn.
         self._host.post_turn()
 
-    def _reload(self, zxid: int) -> int:
-        """The tree has what is to go: it is made anew from the disk."""
-        loaded = reload(self._store, self._tree_config, zxid)
+    def _reload(self, zxid: int) -> int | None:
+        """The tree has what is to go: it is made anew from the disk. None: all snapshots have it, too."""
+        can_ask = self.peer.can_ask_for_snapshot
+        loaded = reload(self._store, self._tree_config, zxid, self._collector, may_fail=can_ask)
         self._take(loaded)
-        return loaded.tree.last_zxid
+        return loaded.tree.last_zxid if loaded.tree.last_zxid <= zxid else None
 
     def is_store_idle(self) -> bool:
         """Whether the store has nothing else to do. If it has, a snapshot is given up, and there is a turn later."""
@@ -526,7 +578,7 @@ class Hub:
     def _begin_receiving(self, link: int) -> None:
         role = self.peer.role
         if isinstance(role, Learner) and role.state == INSTALLING:
-            self._receiver = Receiver(link, role.snapshot_zxid, self, self.net)
+            self._receiver = Receiver(link, role.snapshot_zxid, self, self.net, self._collector)
 
     def open_stream(self, zxid: int) -> SnapshotStream:
         """For the receiver. Raises StorageFailed."""
@@ -623,18 +675,14 @@ class Hub:
         """One write a link."""
         joined: dict[int, list[bytes]] = {}
         for link, data in sends:
-            parts = joined.get(link)
-            if parts is None:
-                joined[link] = [data]
-            else:
-                parts.append(data)
+            joined.setdefault(link, []).append(data)
         for link, parts in joined.items():
             self.net.send(link, b"".join(parts))
 
     def _set_alarm(self) -> None:
         """Sees that the peer is asked again when it wants to be; an alarm that comes too early does no harm."""
         now_ms = self._clock.monotonic_ms()
-        due_ms = self.peer.next_deadline_ms()
+        due_ms = self._retreat.sooner(self.peer.next_deadline_ms())
         if due_ms is None:
             return
         due_ms = max(due_ms, now_ms + 1)

@@ -67,6 +67,7 @@ class LinkLimits:
     bind_pause_ms: int = 1000
     listens_on_all: bool = False
     is_kept_alive: bool = False
+    is_dynamic: bool = False
 
 
 def link_limits(config: ServerConfig) -> LinkLimits:
@@ -79,6 +80,7 @@ def link_limits(config: ServerConfig) -> LinkLimits:
         bind_retries=config.election_bind_retries,
         listens_on_all=config.quorum_listen_on_all,
         is_kept_alive=config.quorum_tcp_keepalive,
+        is_dynamic=config.reconfig_enabled,
     )
 
 
@@ -227,6 +229,7 @@ class Links:
             bind_retries=self.limits.bind_retries,
             bind_pause_s=self.limits.bind_pause_ms / 1000,
             is_kept_alive=self.limits.is_kept_alive,
+            is_dynamic=self.limits.is_dynamic,
         )
         self._acceptor = Acceptor(
             loop,
@@ -248,11 +251,6 @@ class Links:
     def quorum_port(self) -> int:
         return self._acceptor.port
 
-    @property
-    def is_listening(self) -> bool:
-        """Whether learners get in."""
-        return self._acceptor.is_listening
-
     def start(self) -> None:
         """Takes both ports; the election port listens from now on."""
         self.election.start()
@@ -271,6 +269,7 @@ class Links:
             link.abort()
 
     def set_view(self, view: View) -> None:
+        """Whom to connect to, from now on."""
         self._view = view
         self.election.set_view(view)
 
@@ -338,11 +337,6 @@ class Links:
         """What the peer has not taken yet; 0 for a link that is lost."""
         found = self._links.get(link)
         return 0 if found is None else found.buffered_bytes
-
-    def is_choked(self, link: int) -> bool:
-        """Whether a stream must wait for `on_drained`."""
-        found = self._links.get(link)
-        return found is not None and found.is_choked
 
     def pause(self, link: int) -> None:
         """Reads no more from a link until `resume`."""

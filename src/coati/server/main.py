@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
@@ -17,6 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Final, TextIO
 
@@ -31,8 +31,10 @@ from coati.errors import ConfigError, StorageCorrupt, StorageFailed
 from coati.server import logs
 from coati.server.busypoll import BusyPoll
 from coati.server.clock import SystemClock
+from coati.server.collector import CycleCollector
 from coati.server.config import ServerConfig, shown
 from coati.server.driver import Driver
+from coati.server.dynamicconfig import ViewKeeper
 from coati.server.exitcodes import (
     FINISHED,
     INVALID_INVOCATION,
@@ -46,6 +48,8 @@ from coati.server.hub import Hub
 from coati.server.links import Links, link_limits
 from coati.server.listeners import ClientListener, bind, java_address, java_host
 from coati.server.listeners import Limits as ListenerLimits
+from coati.server.readonly import GivenIds, ReadOnly, Retreat
+from coati.server.reconfig import DynamicHub, planner_of
 from coati.server.recovery import Loaded, load
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
@@ -78,13 +82,11 @@ GOODBYE_S: Final = 1.0
 POLL_S: Final = 0.01
 MAX_TICK_S: Final = 0.5
 HOUR_S: Final = 3600
-# A million znodes are a million objects for the cycle collector to look at, half a second each time, and nothing of
-# ours makes cycles in steady state. So what recovery built is frozen out of its sight, and the rest looked at rarely.
-GC_THRESHOLDS: Final = (100_000, 50, 1000)
 # When the disk's thread has synced it needs the interpreter's lock to say so, and a busy loop would keep it for the
 # default of 5 ms, longer than the sync of a good disk takes. Measured with one write in ten requests, 8 x 16 in flight:
 # 82,000 requests/s and a p99 of 10.3 ms with the default, 168,000 and 1.5 ms with this; less gains nothing more.
 SWITCH_INTERVAL_S: Final = 0.0005
+_CLOCK: Final = SystemClock()
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -95,11 +97,11 @@ class Interrupted(KeyboardInterrupt):
 class Server:
     """One server on one event loop, alone or in an ensemble: `open`, then `wait`; `stop` or a fatal error ends it."""
 
-    def __init__(self, config: ServerConfig, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: ServerConfig, loop: asyncio.AbstractEventLoop, clock: SystemClock) -> None:
         """Raises ConfigError for a compression that is not installed."""
         self._config = config
         self._loop = loop
-        self._clock = SystemClock()
+        self._clock = clock
         self._disk = RealDisk(loop.call_soon_threadsafe)
         self._store = Store(self._disk, store_config(config))
         self._driver: Driver | None = None
@@ -107,6 +109,8 @@ class Server:
         self._view: LiveView | None = None
         self._links: Links | None = None
         self._stats = ServerStats()
+        self._collector = CycleCollector()
+        self._keeper = ViewKeeper(config, self._disk, self._move_clients)
         self._ended: asyncio.Future[int] = loop.create_future()
         self._stopping: asyncio.Task[None] | None = None
         # By what they do, so that each is there once.
@@ -164,14 +168,17 @@ class Server:
         )
         if hub is not None:
             assert config.ensemble is not None, "a hub is for an ensemble"
-            self._links = Links(config.my_id, config.ensemble, hub, self._loop, link_limits(config))
+            self._links = self._keeper.links = Links(
+                config.my_id, config.ensemble, hub, self._loop, link_limits(config)
+            )
             self._links.start()
             hub.start(driver, self._links)
         return driver
 
     def _make_hub(self, view: QuorumView, loaded: Loaded) -> Hub:
         config = self._config
-        return Hub(
+        hub_type = partial(DynamicHub, keeper=self._keeper) if config.reconfig_enabled else Hub
+        return hub_type(
             peer_config(config, view),
             loaded,
             self._store,
@@ -182,6 +189,15 @@ class Server:
             diff_limit_bytes=self._diff_limit_bytes,
             on_bind_failed=self._on_bind_failed,
             leader_serves=config.leader_serves,
+            collector=self._collector,
+            retreat=self._retreat() if config.read_only_mode else None,
+        )
+
+    def _retreat(self) -> Retreat:
+        """What clients have while nobody leads."""
+        given = GivenIds()
+        return Retreat(
+            lambda tree, timeouts: self._make_read_only(tree, timeouts, given), tick_ms=self._config.tick_time_ms
         )
 
     def _call_at(self, when_ms: int, call: Callable[[], None]) -> None:
@@ -196,6 +212,25 @@ class Server:
             return -1
         return int(newest_snapshot_bytes(self._disk, f"{config.data_dir}/{VERSION_DIR}") * factor)
 
+    def _move_clients(self, host: str, port: int) -> None:
+        """A reconfig: clients connect elsewhere. Those that are connected stay (NIOServerCnxnFactory.reconfigure)."""
+        config, listener, view = self._config, self._listener, self._view
+        if listener is None or view is None or self._stopping is not None or self._ended.done():
+            return
+        # First, as it may be the same port at another address.
+        listener.stop()
+        try:
+            bound = bind(host, port)
+        except OSError as error:
+            where = java_address(host or "*", port)
+            logger.error("cannot listen address=%s reason=%s, clients stay where they were", where, error)
+            bound = bind(config.client_address, config.client_port)
+        else:
+            config.client_address, config.client_port = host, port
+            logger.info("clients connect to address=%s", java_address(host or "*", port))
+        listener.start(bound)
+        view.client_port = bound.getsockname()[1]
+
     def _on_bind_failed(self, reason: str) -> None:
         logger.critical("a port between the servers cannot be taken, exiting: %s", reason)
         self._end_at_once(QUORUM_PORT_BIND_ERROR)
@@ -209,11 +244,9 @@ class Server:
     def _load(self) -> Loaded:
         config, clock = self._config, self._clock
         started_ms = clock.monotonic_ms()
-        gc.disable()
+        self._collector.rest()
         loaded = load(self._store, tree_config(config), is_alone=config.ensemble is None)
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.enable()
+        self._collector.settle()
         tree = loaded.tree
         took_ms = clock.monotonic_ms() - started_ms
         self._stats.observe("dbinittime", took_ms)
@@ -231,18 +264,15 @@ class Server:
 
     def _make_replica(self, role: Broadcast, tree: Tree, timeouts: dict[int, int]) -> Replica:
         """What serves clients in one role."""
-        config, clock = self._config, self._clock
-        # Ids come from the time of day, so that a rebooted machine does not give old ones again; deadlines do not.
-        sid = STANDALONE_SERVER_ID if config.ensemble is None else config.my_id
-        sessions = SessionTable(config.tick_time_ms, sid, clock.wall_ms())
-        sessions.restore(timeouts, clock.monotonic_ms())
+        config = self._config
+        sessions = self._make_sessions(timeouts)
         access = Access(access_config(config))
         watches = Watches()
         return Replica(
             tree=tree,
             sessions=sessions,
             watches=watches,
-            preparer=Preparer(tree, sessions, access, prepare_config(config)),
+            preparer=Preparer(tree, sessions, access, prepare_config(config), planner_of(role)),
             answers=Answers(tree, watches, access),
             access=access,
             broadcast=role,
@@ -250,6 +280,29 @@ class Server:
             entropy=random.Random(os.urandom(16)),
             config=replica_config(config),
         )
+
+    def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
+        """What serves clients that may be read-only."""
+        access = Access(access_config(self._config))
+        watches = Watches()
+        return ReadOnly(
+            tree=tree,
+            sessions=self._make_sessions(timeouts),
+            watches=watches,
+            answers=Answers(tree, watches, access),
+            access=access,
+            stats=self._stats,
+            config=replica_config(self._config),
+            given=given,
+        )
+
+    def _make_sessions(self, timeouts: dict[int, int]) -> SessionTable:
+        config, clock = self._config, self._clock
+        # Ids come from the time of day, so that a rebooted machine does not give old ones again; deadlines do not.
+        sid = STANDALONE_SERVER_ID if config.ensemble is None else config.my_id
+        sessions = SessionTable(config.tick_time_ms, sid, clock.wall_ms())
+        sessions.restore(timeouts, clock.monotonic_ms())
+        return sessions
 
     # Running.
 
@@ -294,7 +347,9 @@ class Server:
         self._end_at_once(UNEXPECTED_ERROR)
 
     def _on_fatal(self, error: BaseException) -> None:
-        logger.critical("the transaction log cannot be written, exiting: %s", error)
+        is_read = isinstance(error, StorageCorrupt)
+        what = "the data cannot be gone on with" if is_read else "the transaction log cannot be written"
+        logger.critical("%s, exiting: %s", what, error)
         self._end_at_once(SEVERE_LOG_ERROR)
 
     def _end_at_once(self, code: int) -> None:
@@ -394,6 +449,9 @@ def peer_config(config: ServerConfig, view: QuorumView) -> PeerConfig:
         forces_snapshot=config.force_snapshot_sync,
         min_notification_ms=config.min_notification_ms,
         max_notification_ms=config.max_notification_ms,
+        is_dynamic=config.reconfig_enabled,
+        is_standalone_enabled=config.standalone_enabled,
+        seen=config.seen,
     )
 
 
@@ -456,8 +514,12 @@ def run(
     *,
     log_level: str = "info",
     on_serving: Callable[[str], None] = lambda address: None,
+    clock: SystemClock = _CLOCK,
 ) -> int:
-    """Runs a server until a signal ends it; the process's exit code. Logs go to `stream`."""
+    """Runs a server until a signal ends it; the process's exit code. Logs go to `stream`.
+
+    `clock` is another one where the wall clock is to be wrong on purpose.
+    """
     logs.set_up(stream, log_level)
     for number in _STOP_SIGNALS:
         signal.signal(number, _interrupt)
@@ -467,14 +529,16 @@ def run(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     loop = _new_loop()
     try:
-        return _run_on(loop, config, on_serving)
+        return _run_on(loop, config, on_serving, clock)
     finally:
         loop.close()
 
 
-def _run_on(loop: asyncio.AbstractEventLoop, config: ServerConfig, on_serving: Callable[[str], None]) -> int:
+def _run_on(
+    loop: asyncio.AbstractEventLoop, config: ServerConfig, on_serving: Callable[[str], None], clock: SystemClock
+) -> int:
     try:
-        server = Server(config, loop)
+        server = Server(config, loop, clock)
     except ConfigError as error:
         logger.critical("%s", error)
         return INVALID_INVOCATION

@@ -32,16 +32,26 @@ class Outlet:
     def drop(self, conn: Conn) -> None:
         """The connection is closed at once, as when the client broke the protocol; its session stays."""
         conn.waiting.clear()
-        if not conn.is_done:
-            conn.is_done = True
+        # It may be done without being closed: it has sent a closeSession. That is not answered any more: its answer
+        # would come before those that are missing (W4).
+        if not conn.is_mute:
+            conn.is_done = conn.is_mute = True
+            self.closes.append(conn)
+
+    def refuse(self, conn: Conn) -> None:
+        """Closed without a word to its last request, nor to any behind it, even if it has said goodbye (W4)."""
+        conn.waiting.clear()
+        if not conn.is_mute:
+            conn.is_done = conn.is_mute = True
             self.closes.append(conn)
 
     def close_home(self, session_id: int, but: object | None) -> None:
         """The session is over: its connection goes without a word (S1), unless that is the one that asked for it."""
         home = self.homes.pop(session_id, None)
         if home is not None and home is not but:
-            # What is committed behind that may still answer it, in the same turn.
+            # What is committed behind that may still answer it, in the same turn, and the reads that wait for that.
             home.is_done = home.is_mute = True
+            home.waiting.clear()
             self.closes.append(home)
 
     def take_dirty(self) -> list[Conn]:

@@ -12,11 +12,13 @@ Invariant: `waiting` is ordered by `behind`, and holds nothing whose writes are 
 from __future__ import annotations
 
 from collections import deque
+from struct import Struct
 from typing import Final, Protocol
 
 from coati.core.sessions import Session
 from coati.wire.records import Id
 
+_unpack_length: Final = Struct(">i").unpack_from
 # Each request looks all of them up, and each new one is compared with all.
 MAX_IDENTITIES: Final = 1000
 
@@ -191,6 +193,17 @@ class Conn:
         """Keeps the beginning of a frame; nothing is parsed again before `need_bytes` are there."""
         self.rest = bytearray(rest)
         self.need_bytes = need_bytes
+
+    def keep_frame(self, data: bytes, pos: int, max_bytes: int) -> bool:
+        """Keeps what stands from `pos` on, the beginning of a frame; False if none can begin so."""
+        need = 4
+        if len(data) - pos >= 4:
+            length: int = _unpack_length(data, pos)[0]
+            if length < 0 or length > max_bytes:
+                return False
+            need = 4 + length
+        self.keep_rest(data[pos:], need)
+        return True
 
     def join_rest(self, data: bytes) -> bytes:
         """The kept bytes with `data` behind them, or nothing as long as the frame is not whole."""

@@ -135,10 +135,6 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
         self._adopting: dict[asyncio.Task[None], socket.socket] = {}
 
-    @property
-    def is_listening(self) -> bool:
-        return self._socket is not None and self._listens
-
     def start(self, *, listens: bool) -> None:
         self._listens = listens
         self._bind_soon()

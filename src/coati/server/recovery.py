@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from coati.core.export import Export
 from coati.core.load import Loader
 from coati.core.replay import compare_digest, stage_payload
 from coati.core.tree import Tree, TreeConfig, pristine
 from coati.errors import MarshallingError, StorageCorrupt
+from coati.storage.recovery import Places
 from coati.storage.snapshot import SnapshotReader
 from coati.storage.store import Recovered, Store
 from coati.wire.codes import OP_CLOSE_SESSION, OP_CREATE_SESSION
@@ -22,6 +23,19 @@ from coati.wire.codes import OP_CLOSE_SESSION, OP_CREATE_SESSION
 logger = logging.getLogger("coati.server.recovery")
 
 SLICE_NODES: Final = 10_000
+
+
+class Collector(Protocol):
+    """Python's cycle collector, for those who make very many objects that live long."""
+
+    def rest(self) -> None:
+        """A tree is about to be made."""
+
+    def go_on(self) -> None:
+        """It is given up."""
+
+    def settle(self) -> None:
+        """It is there, and need not be looked at."""
 
 
 class Loaded:
@@ -69,15 +83,26 @@ def load(store: Store, config: TreeConfig, *, is_alone: bool = True) -> Loaded:
     return Loaded(tree, timeouts, replayed)
 
 
-def reload(store: Store, config: TreeConfig, zxid: int) -> Loaded:
+def reload(
+    store: Store, config: TreeConfig, zxid: int, collector: Collector | None = None, *, may_fail: bool = False
+) -> Loaded:
     """TRUNC: cuts the store back to `zxid` and makes tree and sessions anew from what the disk has then. Blocking.
 
-    If the tree is not at `zxid` then, that cannot be had from here, and only a leader's snapshot helps. It is never the
-    old tree with something taken back: what is in memory is what a restart would find (ZOOKEEPER-5094). Raises
-    StorageCorrupt, StorageFailed.
+    It is never the old tree with something taken back: what is in memory is what a restart would find
+    (ZOOKEEPER-5094). Raises StorageFailed, and StorageCorrupt, also when no snapshot is left to begin with: then
+    nothing was changed, and Java, which goes on with the snapshot, has the txns back (ZOOKEEPER-2832, 4837). If it
+    `may_fail` so, the tree is what it was.
     """
-    store.truncate(zxid)
-    return load(store, config, is_alone=False)
+    if not store.truncate(zxid) and not may_fail:
+        places = Places(store.config.data_dir, store.config.log_dir)
+        reason = f"the leader has nothing above {zxid:#x}, and no snapshot here is without what is to go"
+        raise StorageCorrupt(places.snapshots, 0, reason, places.advice())
+    if collector is not None:
+        collector.rest()
+    loaded = load(store, config, is_alone=False)
+    if collector is not None:
+        collector.settle()
+    return loaded
 
 
 def ownerless(tree: Tree, timeouts: dict[int, int]) -> list[int]:

@@ -61,11 +61,11 @@ NO_SIZE_LIMIT: Final = 1 << 62
 
 # What a client may send. The rest is refused without a look, internal opcodes too: Java executes a client's
 # deleteContainer without asking for permission, and logs its createSession.
-_KIND_READ: Final = 1
-_KIND_WRITE: Final = 2
-_KIND_AUTH: Final = 3
-_KIND_SYNC: Final = 4
-_KINDS: Final[dict[int, int]] = {
+KIND_READ: Final = 1
+KIND_WRITE: Final = 2
+KIND_AUTH: Final = 3
+KIND_SYNC: Final = 4
+KINDS: Final[dict[int, int]] = {
     **dict.fromkeys(
         (
             codes.OP_EXISTS,
@@ -84,7 +84,7 @@ _KINDS: Final[dict[int, int]] = {
             codes.OP_ADD_WATCH,
             codes.OP_WHO_AM_I,
         ),
-        _KIND_READ,
+        KIND_READ,
     ),
     **dict.fromkeys(
         (
@@ -99,11 +99,11 @@ _KINDS: Final[dict[int, int]] = {
             codes.OP_RECONFIG,
             codes.OP_CLOSE_SESSION,
         ),
-        _KIND_WRITE,
+        KIND_WRITE,
     ),
-    codes.OP_SYNC: _KIND_SYNC,
-    codes.OP_AUTH: _KIND_AUTH,
-    codes.OP_SASL: _KIND_AUTH,
+    codes.OP_SYNC: KIND_SYNC,
+    codes.OP_AUTH: KIND_AUTH,
+    codes.OP_SASL: KIND_AUTH,
 }
 
 
@@ -318,7 +318,7 @@ class Replica:
         if op == codes.OP_CREATE_SESSION and len(body) >= 4:
             session = self.sessions.track(session_id, int.from_bytes(body[:4], "big", signed=True), self._now_ms)
             session.owner = origin
-        elif _KINDS.get(op, 0) != _KIND_WRITE:
+        elif KINDS.get(op, 0) != KIND_WRITE:
             op = 0
         request = Request(origin, session_id, xid, op, body, 0, len(body), auth)
         zxid = self.broadcast.next_zxid()
@@ -397,16 +397,8 @@ class Replica:
     # Frames.
 
     def _keep_rest(self, conn: Conn, data: bytes, pos: int) -> None:
-        if conn.is_done:
-            return
-        need = 4
-        if len(data) - pos >= 4:
-            length: int = _unpack_length(data, pos)[0]
-            if length < 0 or length > self.config.max_frame_bytes:
-                self.outlet.drop(conn)
-                return
-            need = 4 + length
-        conn.keep_rest(data[pos:], need)
+        if not conn.is_done and not conn.keep_frame(data, pos, self.config.max_frame_bytes):
+            self.outlet.drop(conn)
 
     def _read_requests(self, conn: Conn, data: bytes, pos: int) -> int:
         """Executes the whole requests in `data[pos:]`; the position behind the last one.
@@ -494,18 +486,18 @@ class Replica:
     def _on_request(self, conn: Conn, xid: int, op: int, data: bytes, start: int, end: int) -> None:
         """One request `data[start:end]`: a write is proposed, a read answered or kept behind the writes before it."""
         conn.received += 1
-        kind = _KINDS.get(op, 0)
-        if kind == _KIND_READ:
+        kind = KINDS.get(op, 0)
+        if kind == KIND_READ:
             self._answer_in_turn(conn, data, start, end)
-        elif kind == _KIND_WRITE:
+        elif kind == KIND_WRITE:
             if op == codes.OP_CLOSE_SESSION:
                 # What follows in the same batch comes too late.
                 conn.is_done = True
             self._propose(conn, conn.session_id, xid, op, data, start + HEADER_BYTES, end)
-        elif kind == _KIND_AUTH:
+        elif kind == KIND_AUTH:
             # At once, not behind the writes before it: so does ZooKeeperServer.processPacket.
             self._login.answer(conn, xid, op, Reader(data, start + HEADER_BYTES, end), self._now_ms)
-        elif kind == _KIND_SYNC:
+        elif kind == KIND_SYNC:
             if not self._is_alone:
                 # Nothing behind it is read before it is answered: a write must not overtake it (W4).
                 conn.is_greeted = False
@@ -525,11 +517,11 @@ class Replica:
 
     def _answer(self, conn: Conn, xid: int, op: int, data: bytes, start: int, end: int) -> None:
         """A request that reads, or that only concerns this server: pings, watches. The answer to a sync comes later."""
-        kind = _KINDS.get(op, 0)
-        if kind == _KIND_SYNC and not self._is_alone:
+        kind = KINDS.get(op, 0)
+        if kind == KIND_SYNC and not self._is_alone:
             conn.begin_sync(data, start, end, self._now_ms)
             self.broadcast.sync(conn)
-        elif kind == _KIND_WRITE:
+        elif kind == KIND_WRITE:
             # It could not be read, so it has no txn, only a reply in its turn.
             self.outlet.emit(conn, error_reply(xid, self.tree.last_zxid, MARSHALLING_ERROR))
         else:
@@ -651,7 +643,7 @@ class Replica:
         if op == codes.OP_CREATE_SESSION:
             self.outlet.emit(conn, welcome(conn, request.session_id, change.timeout_ms))
         elif change.err == SESSION_MOVED:
-            self.outlet.drop(conn)
+            self.outlet.refuse(conn)
         else:
             self.outlet.emit(conn, write_reply(op, request.xid, change))
             if op == codes.OP_CLOSE_SESSION:

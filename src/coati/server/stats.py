@@ -182,12 +182,6 @@ class ServerStats:
         return self._latency
 
     @property
-    def read_latency(self) -> Summary:
-        """Of the requests that change nothing."""
-        self._settle()
-        return self._read_latency
-
-    @property
     def summaries(self) -> dict[str, Summary]:
         """All of them by name, but for `latency`, which has none in Java."""
         self._settle()

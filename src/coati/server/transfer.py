@@ -17,7 +17,7 @@ from coati.core.export import Export
 from coati.core.load import Loader
 from coati.core.tree import Tree, TreeConfig
 from coati.errors import MarshallingError, ProtocolError, StorageFailed
-from coati.server.recovery import Loaded
+from coati.server.recovery import Collector, Loaded
 from coati.storage import format
 from coati.storage.format import Damage
 from coati.storage.snapshot import MIN_FIELD_LIMIT_BYTES
@@ -71,7 +71,7 @@ class SnapshotStream:
     """Takes a leader's stream in: builds a tree of it, and writes the file aside as it comes.
 
     After `feed` has given the rest, `finish` puts the file in the place of the store's history; only when it is told
-    that this is done, `loaded` is what the server has. Whoever gives up calls `abort`: all is as it was. While not
+    that this is done, `take_loaded` is what the server has. Whoever gives up calls `abort`: all is as it was. While not
     `ready`, the link should not be read: the disk does not keep up. The store fails, and the server ends, if the disk
     does.
     """
@@ -145,11 +145,18 @@ class SnapshotStream:
     def abort(self) -> None:
         """Gives it up. What the store had, it has; it is busy for a moment."""
         self._writer.abort()
+        self._tree = self._loader = None
 
-    def loaded(self) -> Loaded:
-        """Tree and sessions; the server's own when `finish` is done."""
-        assert self._tree is not None
-        return Loaded(self._tree, self._reader.sessions, 0)
+    def take_loaded(self) -> Loaded:
+        """Tree and sessions; the server's own when `finish` is done. They are not kept here.
+
+        The callbacks make a cycle of this, and the collector does not look where it would find it: the tree would
+        outlive the server's next one.
+        """
+        tree = self._tree
+        assert tree is not None
+        self._tree = self._loader = None
+        return Loaded(tree, self._reader.sessions, 0)
 
 
 class Recipient(Protocol):
@@ -185,11 +192,12 @@ class Inlet(Protocol):
 class Receiver:
     """A snapshot that comes in: begun as soon as the store is idle, read no faster than the disk takes it."""
 
-    __slots__ = ("_hub", "_inlet", "_is_finishing", "_is_paused", "_stream", "_waiting", "link", "zxid")
+    __slots__ = ("_collector", "_hub", "_inlet", "_is_finishing", "_is_paused", "_stream", "_waiting", "link", "zxid")
 
-    def __init__(self, link: int, zxid: int, hub: Recipient, inlet: Inlet) -> None:
+    def __init__(self, link: int, zxid: int, hub: Recipient, inlet: Inlet, collector: Collector | None = None) -> None:
         self.link = link
         self.zxid = zxid
+        self._collector = collector
         self._hub = hub
         self._inlet = inlet
         self._stream: SnapshotStream | None = None
@@ -211,6 +219,8 @@ class Receiver:
         except StorageFailed as error:
             hub.die(error)
             return
+        if self._collector is not None:
+            self._collector.rest()
         self._stream.on_ready(self._resume)
         waiting, self._waiting = self._waiting, []
         for data in waiting:
@@ -243,13 +253,17 @@ class Receiver:
         """The link is gone. What the disk is about to put in its place stays, and the hub hears of it."""
         if self._stream is not None and not self._is_finishing:
             self._stream.abort()
+            if self._collector is not None:
+                self._collector.go_on()
 
     def _on_installed(self, error: BaseException | None) -> None:
         assert self._stream is not None, "it was read to its end"
         if error is not None:
             self._hub.die(error)
             return
-        self._hub.on_installed(self, self._stream.loaded(), b"".join(self._waiting))
+        self._hub.on_installed(self, self._stream.take_loaded(), b"".join(self._waiting))
+        if self._collector is not None:
+            self._collector.settle()
         self._resume()
 
     def _pause(self) -> None:

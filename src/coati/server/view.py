@@ -22,6 +22,7 @@ from coati.server.driver import Driver
 from coati.server.fourletter import FULL_VERSION, TRACE_MASK_DEFAULT, ConnInfo
 from coati.server.listeners import ClientListener, ClientProtocol, java_address
 from coati.server.pipeline import Conn
+from coati.server.readonly import ReadOnly
 from coati.server.replica import Replica
 from coati.server.standing import Standing
 from coati.server.stats import ServerStats
@@ -86,7 +87,7 @@ class LiveView:
         return self._driver.stats
 
     @property
-    def _replica(self) -> Replica:
+    def _replica(self) -> Replica | ReadOnly:
         """Words that ask for it are not answered while nobody is served."""
         replica = self._driver.replica
         assert replica is not None, "somebody is served"
@@ -99,7 +100,7 @@ class LiveView:
         return self.is_running and self._driver.serves_clients
 
     def is_read_only(self) -> bool:
-        return False
+        return self._driver.is_read_only
 
     def mode(self) -> str:
         return self._driver.mode()
@@ -109,7 +110,8 @@ class LiveView:
 
     def membership(self) -> bytes | None:
         view = self._config.ensemble
-        return None if view is None else view.to_text()
+        # Without a quorum Java's server is no QuorumZooKeeperServer, and does not show it (ConfCommand).
+        return None if view is None or self.is_read_only() else view.to_text()
 
     def outstanding(self) -> int:
         return self._replica.in_flight()
@@ -131,6 +133,7 @@ class LiveView:
             "outstanding_requests": self.outstanding(),
             "znode_count": self.node_count(),
             "global_sessions": len(self._replica.sessions.timeouts),
+            "local_sessions": len(self._replica.sessions.sessions) if self.is_read_only() else 0,
             "watch_count": self._replica.watches.size(),
             "approximate_data_size": tree.data_bytes,
             "uptime": self._clock.monotonic_ms() - self._started_ms,
@@ -156,15 +159,19 @@ class LiveView:
             ("serverId", str(max(config.my_id, 0))),
         ]
         if config.ensemble is not None:
-            mine = config.ensemble.servers[config.my_id]
+            mine = config.ensemble.servers.get(config.my_id)
             shown += [
                 ("initLimit", str(config.init_limit)),
                 ("syncLimit", str(config.sync_limit)),
                 ("electionAlg", str(config.election_alg)),
-                ("electionPort", str(mine.election_port)),
-                ("quorumPort", str(mine.quorum_port)),
-                ("peerType", "1" if mine.is_observer else "0"),
             ]
+            # A server that was removed runs on until it is stopped.
+            if mine is not None:
+                shown += [
+                    ("electionPort", str(mine.election_port)),
+                    ("quorumPort", str(mine.quorum_port)),
+                    ("peerType", "1" if mine.is_observer else "0"),
+                ]
         return shown
 
     def environment(self) -> list[tuple[str, str]]:
@@ -262,7 +269,8 @@ class LiveView:
         return found
 
     def _deadline(self, conn: Conn) -> int:
-        session = self._replica.sessions.sessions.get(conn.session_id)
+        # Also where only the leader watches over it.
+        session = conn.session
         if session is None:
             return conn.created_ms + self._config.sessionless_timeout_ms
         return session.deadline_ms

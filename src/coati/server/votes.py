@@ -19,6 +19,7 @@ from coati.errors import ProtocolError
 from coati.server.ports import Acceptor, Resolver, dial, socket_of
 from coati.wire.addresses import format_address
 from coati.wire.quorum import (
+    Hello,
     HelloReader,
     Notification,
     VoteReader,
@@ -26,7 +27,7 @@ from coati.wire.quorum import (
     encode_hello,
     frame_vote,
 )
-from coati.zab.quorum import View
+from coati.zab.quorum import Server, View
 
 logger = logging.getLogger("coati.server.votes")
 
@@ -42,13 +43,17 @@ class VoteDoors(Protocol):
 
     def on_vote(self, sender: int, n: Notification) -> None: ...
 
+    def on_refused(self, sid: int) -> None: ...
+
     def on_bind_failed(self, reason: str) -> None: ...
 
 
 class _Peer:
     """What is known of one server: its connection, and the votes that it is to get."""
 
-    __slots__ = ("conn", "dialled_s", "gap_s", "last", "pending", "refusal", "sid", "task", "timer")
+    __slots__ = (
+        "address", "conn", "dialled_s", "gap_s", "is_refused", "last", "pending", "refusal", "sid", "task", "timer",
+    )  # fmt: skip
 
     def __init__(self, sid: int) -> None:
         self.sid = sid
@@ -61,8 +66,11 @@ class _Peer:
         self.timer: asyncio.TimerHandle | None = None
         self.gap_s = 0.0
         self.dialled_s = 0.0
-        # Why it could not be reached: told once, as it may stay down for days.
+        # Why it could not be reached: told once, as it may stay down for days. And whether nobody listens there.
         self.refusal = ""
+        self.is_refused = False
+        # Where it says it listens; of a server that is not in the view.
+        self.address = ("", 0)
 
 
 class VoteConn(asyncio.Protocol):
@@ -96,7 +104,7 @@ class VoteConn(asyncio.Protocol):
                     return
                 data = self._hello.take_rest()
                 self._hello = None
-                if not self._port.on_hello(self, hello.sid):
+                if not self._port.on_hello(self, hello):
                     return
             # All are read, so that none is bad; the newest is what the sender means.
             votes = [decode_notification(message) for message in self._votes.feed(data)]
@@ -149,6 +157,7 @@ class ElectionPort:
         bind_retries: int,
         bind_pause_s: float,
         is_kept_alive: bool,
+        is_dynamic: bool = False,
     ) -> None:
         own = view.servers[sid]
         self._sid = sid
@@ -160,6 +169,7 @@ class ElectionPort:
         self._hello_s = hello_s
         self._max_strangers = max_strangers
         self._is_kept_alive = is_kept_alive
+        self._is_dynamic = is_dynamic
         self._hello = encode_hello(sid, format_address(own.host, own.election_port))
         self._peers: dict[int, _Peer] = {}
         # Who has not said hello, oldest first, and when it is closed for that.
@@ -188,22 +198,24 @@ class ElectionPort:
             conn.abort()
 
     def set_view(self, view: View) -> None:
-        """Who is not in the new view has no connection any more."""
-        assert self._sid in view.servers, "who runs is in its view"
-        self._view = view
-        for sid in [sid for sid in self._peers if sid not in view.servers]:
+        """Who is not in the new view, or at another address there, has no connection any more; it may ask again."""
+        before, self._view = self._view, view
+        for sid in [sid for sid in self._peers if _has_moved(before.servers.get(sid), view.servers.get(sid))]:
             peer = self._peers.pop(sid)
             self._stop_dialling(peer)
             if peer.conn is not None:
                 peer.conn.abort()
 
     def send(self, sid: int, n: Notification) -> None:
-        """Sends a vote to a server of the view, in place of one that has not left yet."""
-        if sid == self._sid or sid not in self._view.servers:
+        """Sends a vote to a server of the view or one that asks, in place of one that has not left yet."""
+        if sid == self._sid or (sid not in self._view.servers and sid not in self._peers):
             return
         peer = self._peer(sid)
         peer.pending = frame_vote(n)
         self._push(peer)
+        if peer.is_refused:
+            # The next attempt may be long off. In a turn of its own: the caller is in the middle of one.
+            self._loop.call_soon(self._tell_refused, peer)
 
     def reconnect(self) -> None:
         """Tries those that cannot be reached now, however long the last attempt said to wait."""
@@ -237,10 +249,11 @@ class ElectionPort:
             else:
                 self._stand(conn, peer)
 
-    def on_hello(self, conn: VoteConn, sid: int) -> bool:
+    def on_hello(self, conn: VoteConn, hello: Hello) -> bool:
         """A stranger said who it is; whether the connection stays."""
         self._strangers.pop(conn).cancel()
-        if sid not in self._view.servers:
+        sid = hello.sid
+        if sid not in self._view.servers and not self._may_ask(hello):
             logger.warning("election connection refused peer=%s sid=%d reason=not in the view", conn.name, sid)
         elif sid == self._sid:
             # ZOOKEEPER-2164: a wrong configuration, or somebody who pretends.
@@ -254,6 +267,17 @@ class ElectionPort:
             self._dial_soon(self._peer(sid), is_urgent=True)
         conn.abort()
         return False
+
+    def _may_ask(self, hello: Hello) -> bool:
+        """Whether who is not in the view is answered: it may be about to join, where that is possible.
+
+        Its word is all there is on where it listens. It is dialled at that one address as long as it answers.
+        """
+        guests = [sid for sid in self._peers if sid not in self._view.servers]
+        if not self._is_dynamic or not hello.addresses or (len(guests) >= self._max_strangers):
+            return False
+        self._peer(hello.sid).address = hello.addresses[0]
+        return True
 
     def on_vote(self, conn: VoteConn, n: Notification) -> None:
         assert conn.sid is not None, "votes come behind a hello"
@@ -271,10 +295,17 @@ class ElectionPort:
             timer.cancel()
         peer = self._peers.get(conn.sid) if conn.sid is not None else None
         if peer is not None and peer.conn is conn:
-            logger.info("election connection lost sid=%d", peer.sid)
             peer.conn = None
-            if peer.pending is not None:
-                self._dial_soon(peer)
+            if self._is_closed:
+                # The reason to end is the last word in the log.
+                return
+            logger.info("election connection lost sid=%d", peer.sid)
+            if peer.sid not in self._view.servers:
+                del self._peers[peer.sid]
+                return
+            # Once at least, also if no vote waits: the last may be lost with it, and whether the server still runs
+            # is what an election wants to know.
+            self._dial_soon(peer)
 
     # Connections that come.
 
@@ -311,6 +342,7 @@ class ElectionPort:
             peer.timer = None
         peer.gap_s = MIN_REDIAL_S
         peer.refusal = ""
+        peer.is_refused = False
         logger.info("election connection stands sid=%d peer=%s", peer.sid, conn.name)
         peer.pending = peer.pending or peer.last
         self._push(peer)
@@ -345,19 +377,28 @@ class ElectionPort:
         peer.task = self._loop.create_task(self._connect(peer))
 
     async def _connect(self, peer: _Peer) -> None:
-        server = self._view.servers[peer.sid]
-        name = format_address(server.host, server.election_port)
-        address = server.host, server.election_port
+        server = self._view.servers.get(peer.sid)
+        address = peer.address if server is None else (server.host, server.election_port)
+        name = format_address(*address)
         try:
             await dial(self._loop, self._resolver, address, partial(VoteConn, self, name, peer.sid), self._connect_s)
         except OSError as error:
             refusal, peer.refusal = peer.refusal, str(error)
             level = logging.DEBUG if peer.refusal == refusal else logging.INFO
             logger.log(level, "cannot reach election port sid=%d address=%s reason=%s", peer.sid, name, error)
+            peer.is_refused = isinstance(error, ConnectionRefusedError)
+            self._tell_refused(peer)
+            if server is None and self._peers.get(peer.sid) is peer:
+                del self._peers[peer.sid]
+                return
         finally:
             peer.task = None
         if peer.conn is None and peer.pending is not None:
             self._dial_soon(peer)
+
+    def _tell_refused(self, peer: _Peer) -> None:
+        if peer.is_refused and peer.conn is None and self._peers.get(peer.sid) is peer and not self._is_closed:
+            self._doors.on_refused(peer.sid)
 
     def _stop_dialling(self, peer: _Peer) -> None:
         if peer.timer is not None:
@@ -365,3 +406,10 @@ class ElectionPort:
             peer.timer = None
         if peer.task is not None:
             peer.task.cancel()
+
+
+def _has_moved(before: Server | None, now: Server | None) -> bool:
+    """Whether a server is at another election port, or has none any more."""
+    if before is None:
+        return False
+    return now is None or (before.host, before.election_port) != (now.host, now.election_port)

@@ -31,15 +31,24 @@ class Epochs:
         self.must_write_current = must_write_current
 
 
-def load_epochs(disk: Disk, directory: str, last_zxid: int) -> Epochs:
+def load_epochs(disk: Disk, directory: str, last_zxid: int, *, is_empty: bool = False) -> Epochs:
     """Reads both and checks them against the last zxid. Changes nothing.
 
     A missing file stands for the epoch of the last zxid, as in Java, whose standalone server writes none. Raises
-    StorageCorrupt on a file that is no epoch, and when the two do not fit together.
+    StorageCorrupt on a file that is no epoch, and when the two do not fit together, or with a database that `is_empty`.
     """
     epoch = epoch_of(max(last_zxid, 0))
     current_file = _read(disk, directory, CURRENT)
     accepted_file = _read(disk, directory, ACCEPTED)
+    if is_empty and current_file:
+        # The epoch is compared before the zxid, so it would win elections over who has the data (ZOOKEEPER-4643).
+        raise StorageCorrupt(
+            f"{directory}/{CURRENT}",
+            0,
+            f"it is {current_file}, but there is neither a snapshot nor a log: the data is lost",
+            f"To start with nothing and copy the state of an ensemble from its leader, move {directory} away. "
+            "Otherwise restore a backup",
+        )
     current = epoch if current_file is None else current_file
     accepted = epoch if accepted_file is None else accepted_file
     is_behind = epoch > current

@@ -18,7 +18,6 @@ from coati.storage import epochs, format
 from coati.storage.format import ZxidDigest
 from coati.storage.snapshot import SnapshotReader
 from coati.storage.txnlog import Entry, LogEnd, LogReader
-from coati.wire.txns import TxnRecord, decode_txn
 
 logger = logging.getLogger("coati.storage")
 
@@ -50,6 +49,14 @@ class Places:
     def all(self) -> list[str]:
         """Each directory once."""
         return [self.snapshots] if self.logs == self.snapshots else [self.snapshots, self.logs]
+
+    def advice(self) -> str:
+        """What to do when the history here cannot be had."""
+        where = " and ".join(self.all())
+        return (
+            f"A server of an ensemble can copy its state from the leader: move {where} away, with the epochs, and "
+            "start it again. Otherwise restore a backup"
+        )
 
 
 def unusable(error: OSError) -> StorageFailed:
@@ -123,8 +130,8 @@ def newest_snapshot_bytes(disk: Disk, directory: str) -> int:
 
 
 class Recovered(Generic[T]):
-    """What recovery found. Take `tree`, then exhaust `batches()` or `txns()`: after that `last_zxid` and the epochs are
-    known, and the store can be appended to.
+    """What recovery found. Take `tree`, then exhaust `batches()`: after that `last_zxid` and the epochs are known, and
+    the store can be appended to.
 
     `tree` is None without a snapshot; then either `fresh` is set, or snapshot.trust.empty lets a pristine tree replay
     everything. With `fresh` there is no data at all. `last_zxid` is then 0, or -1 if the database must not come into
@@ -168,7 +175,7 @@ class Recovered(Generic[T]):
                     self._places.snapshots,
                     0,
                     "there are logs, but no snapshot that can be loaded",
-                    "Restore a snapshot; snapshot.trust.empty=true only after an upgrade from 3.4 or older",
+                    f"{self._places.advice()}; snapshot.trust.empty=true only after an upgrade from 3.4 or older",
                 )
             self._warn("there is no snapshot; the tree is made from the logs alone")
             self.last_zxid = 0
@@ -176,9 +183,8 @@ class Recovered(Generic[T]):
         # A first start that was cut short leaves half a snapshot.0, which can hold nothing yet.
         lost = [name for name in self._rejected if name.zxid > 0]
         if lost:
-            raise StorageCorrupt(
-                f"{directory}/{lost[0].name}", 0, "no snapshot can be loaded and there are no logs", "Restore a backup"
-            )
+            reason = "no snapshot can be loaded and there are no logs"
+            raise StorageCorrupt(f"{directory}/{lost[0].name}", 0, reason, self._places.advice())
         self._rejected = []
         self.fresh = True
         self.last_zxid = 0 if may_create else -1
@@ -212,15 +218,12 @@ class Recovered(Generic[T]):
         except OSError as error:
             raise unusable(error) from error
 
-    def txns(self) -> Iterator[TxnRecord]:
-        """The same, decoded."""
-        for batch in self.batches():
-            for zxid, payload in batch:
-                try:
-                    record = decode_txn(payload)
-                except MarshallingError as error:
-                    raise self.unreadable(zxid, error) from None
-                yield record
+    def old_logs(self) -> list[int]:
+        """The logs in which nothing is newer than the snapshot, once all was replayed."""
+        newer = {end.path for end in self._ends if end.last_zxid > self.snapshot_zxid}
+        logs = self._places.logs
+        found = [zxid for zxid in list_logs(self._disk, logs) if zxid <= self.snapshot_zxid]
+        return [zxid for zxid in found if f"{logs}/{format.log_name(zxid)}" not in newer]
 
     def unreadable(self, zxid: int, error: MarshallingError) -> StorageCorrupt:
         """What to raise when the payload of a txn of the last batch is none, though its checksum is right."""
@@ -253,12 +256,12 @@ class Recovered(Generic[T]):
                 self._places.snapshots,
                 0,
                 f"{reason}, at zxid {self.last_zxid:#x}",
-                "A server of an ensemble can copy its state from the leader. Otherwise restore a backup",
+                self._places.advice(),
             )
 
     def _finish(self, ends: list[LogEnd]) -> None:
         """All is well: now the disk may be changed."""
-        found = epochs.load_epochs(self._disk, self._places.snapshots, self.last_zxid)
+        found = epochs.load_epochs(self._disk, self._places.snapshots, self.last_zxid, is_empty=self.fresh)
         self.accepted_epoch, self.current_epoch = found.accepted, found.current
         if found.must_write_current:
             self._warn(f"the current epoch becomes {found.current}, that of the last zxid")

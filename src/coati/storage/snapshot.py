@@ -488,11 +488,6 @@ class SnapshotWriter:
         """Whether the disk keeps up: add only then, so that memory stays bounded."""
         return self._pending_bytes < MAX_PENDING_BYTES
 
-    @property
-    def bytes_written(self) -> int:
-        """Bytes in the file so far, compressed."""
-        return self._file.written_bytes
-
     def add(self, data: bytes) -> None:
         """Hands the next serialised znodes to the disk's worker. Parents come before their children."""
         assert not self._is_over

@@ -20,7 +20,7 @@ from coati.errors import StorageCorrupt, StorageFailed
 from coati.seams import Disk, Lock
 from coati.storage import epochs, format
 from coati.storage.format import ZnodeTuple, ZxidDigest
-from coati.storage.install import InstallFile
+from coati.storage.install import InstallFile, finish_install
 from coati.storage.prune import Purge, truncate
 from coati.storage.recovery import (
     INITIALIZE,
@@ -177,7 +177,8 @@ class Store:
         # A process that was killed may have left names that are not durable yet.
         for directory in self._places.all():
             self._disk.sync_dir(directory)
-        if end is not None:
+        is_finished = finish_install(self._disk, self._places, recovered.snapshot_name, recovered.old_logs())
+        if end is not None and not (is_finished and end.last_zxid <= recovered.snapshot_zxid):
             self._log.resume(end)
             if end.last_zxid == recovered.last_zxid != recovered.snapshot_zxid:
                 self._must_roll = False

@@ -52,9 +52,9 @@ class LogReader:
     """Reads the entries above `after_zxid` from the logs of a directory, oldest first.
 
     `zxids` are those of the names, ascending. `snapshots` are zxids of snapshots above `after_zxid`: one that is
-    newer than the end of a log and older than the next came from a leader, and what it stands for is in no log, which
-    the zxids do not show when another epoch begins behind it (ZOOKEEPER-2846). After `batches()` is exhausted, `ends`
-    holds how each file that was needed ended.
+    newer than an entry and older than the next came from a leader, and what it stands for is in no log, which the
+    zxids do not show when another epoch begins behind it (ZOOKEEPER-2846); Java goes on in the same file. After
+    `batches()` is exhausted, `ends` holds how each file that was needed ended.
     """
 
     def __init__(
@@ -206,11 +206,10 @@ class LogReader:
         zxid = batch[index][0]
         if not follows(previous, zxid):
             raise self._refusal(Hole, end, batch, index, f"after {previous:#x}: a gap")
-        if end.is_empty and index == 0:
-            for snapshot in self._snapshots:
-                if previous < snapshot < zxid:
-                    reason = f"after {previous:#x}, but there is a snapshot at {snapshot:#x}: a gap"
-                    raise self._refusal(Hole, end, batch, index, reason)
+        for snapshot in self._snapshots:
+            if previous < snapshot < zxid:
+                reason = f"after {previous:#x}, but there is a snapshot at {snapshot:#x}: a gap"
+                raise self._refusal(Hole, end, batch, index, reason)
 
     def _refusal(
         self, error: type[StorageCorrupt], end: LogEnd, batch: list[Entry], index: int, where: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 from coati.testing.history import Conn, Operation, State, Story, Violation
 from coati.testing.reports import Reports
@@ -23,7 +24,7 @@ class SessionRules:
 
     `reports`: what leaders knew of what learners heard; None: all of it. `grace_ms`: beyond timeout and tick, for
     failover. `end_ms`: until when a server led; None: the last line of the history. `sids`: the high bytes of session
-    ids.
+    ids. `calm`: times without faults, in which whoever comes back is let in. `answer_ms`: what the network may need.
     """
 
     skew_ms: int | None = None
@@ -33,6 +34,12 @@ class SessionRules:
     starts_ms: Sequence[int] = ()
     end_ms: int | None = None
     sids: Sequence[int] = ()
+    calm: Sequence[tuple[int, int]] = ()
+    answer_ms: int = 0
+
+
+# So many connections in a row that end without an answer, though nothing is broken, are no accident.
+_STUCK: Final = 4
 
 
 def check_sessions(story: Story, timeline: Timeline, rules: SessionRules) -> list[Violation]:
@@ -40,9 +47,11 @@ def check_sessions(story: Story, timeline: Timeline, rules: SessionRules) -> lis
     found = _check_ids(story, timeline, rules)
     over = _told_over(story)
     for conn in story.conns.values():
+        found += _check_told(conn, story, timeline, rules)
         found += _check_resume(conn, story, timeline, over)
         found += _check_afterlife(conn, timeline)
     found += _check_homes(story)
+    found += _check_stuck(story, rules)
     if rules.skew_ms is not None:
         found += _check_times(story, timeline, rules, rules.skew_ms)
     return found
@@ -82,16 +91,29 @@ def _told_over(story: Story) -> dict[int, int]:
     return over
 
 
+def _check_told(conn: Conn, story: Story, timeline: Timeline, rules: SessionRules) -> list[Violation]:
+    """S1: nobody is told that a session is over before its end is committed: for others it lives until then."""
+    asked = conn.asked
+    if conn.expired_at < 0 or not asked.session_id or not asked.has_password:
+        return []
+    told = story.lines[conn.expired_at]
+    zxid = timeline.closed.get(asked.session_id)
+    what = f"session {asked.session_id:#x} is told to have expired"
+    if zxid is None:
+        return [Violation("S1", f"{what}, and no closeSession was committed", [asked, told])]
+    if rules.reports is not None and rules.reports.committed_ms(zxid) > told.at_ms:
+        text = f"{what} {rules.reports.committed_ms(zxid) - told.at_ms} ms before its closeSession was committed"
+        return [Violation("S1", text, [asked, told, timeline.done[zxid]])]
+    return []
+
+
 def _check_resume(conn: Conn, story: Story, timeline: Timeline, over: dict[int, int]) -> list[Violation]:
-    """S1, S5 and S6: what a client is told that comes back with its session."""
-    found = []
+    """S5 and S6: what a client is told that comes back with its session."""
+    found: list[Violation] = []
     asked = conn.asked
     if not asked.session_id:
         return []
     state = conn.connected
-    if conn.expired_at >= 0 and asked.has_password and asked.session_id not in timeline.closed:
-        text = f"session {asked.session_id:#x} is told to have expired, and no closeSession was committed"
-        found.append(Violation("S1", text, [asked, story.lines[conn.expired_at]]))
     if state is None:
         return found
     if not asked.has_password:
@@ -137,6 +159,40 @@ def _check_homes(story: Story) -> list[Violation]:
                     text = f"a write on connection {conn.number}, which the session had left for {heir.number}"
                     found.append(Violation("S4", text, [heir.connected, operation]))
     return found
+
+
+def _check_stuck(story: Story, rules: SessionRules) -> list[Violation]:
+    """S4: a session that moves arrives: it is not refused for ever as one that has moved (2886)."""
+    found = []
+    vain: dict[int, list[Conn]] = {}
+    for conn in story.conns.values():
+        if not conn.asked.session_id or conn.ended_at < 0:
+            continue
+        tries = vain.setdefault(conn.asked.session_id, [])
+        if conn.heard or conn.expired_at >= 0:
+            tries.clear()
+            continue
+        if not _is_try(conn, story, rules):
+            continue
+        tries.append(conn)
+        if len(tries) == _STUCK:
+            text = f"session {conn.asked.session_id:#x} comes back {_STUCK} times, and is told nothing"
+            found.append(Violation("S4", text, [one.asked for one in tries]))
+    return found
+
+
+def _is_try(conn: Conn, story: Story, rules: SessionRules) -> bool:
+    """Whether it could have been answered: in calm, by a server that has seen as much, and the client waited for it.
+
+    ClientCnxn gives each server its share of the session's time (connectTimeout), however slow the network is.
+    """
+    asked, began_ms, ended_ms = conn.asked, conn.asked.at_ms, story.lines[conn.ended_at].at_ms
+    if rules.reports is not None and not rules.reports.progress.has(asked.server, asked.last_zxid, began_ms - 1):
+        return False
+    patience_ms = asked.timeout_ms // max(len(rules.sids), 1)
+    if patience_ms <= ended_ms - began_ms < rules.answer_ms:
+        return False
+    return any(low <= began_ms and ended_ms <= high for low, high in rules.calm)
 
 
 def _check_times(story: Story, timeline: Timeline, rules: SessionRules, skew_ms: int) -> list[Violation]:

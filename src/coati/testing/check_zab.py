@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from coati.testing import history
 from coati.testing.history import ServerLog, Trace, Violation
+from coati.testing.progress import Progress
 
 
 class Quorum:
@@ -48,7 +50,10 @@ class _Server:
     """What is known of one server."""
 
     def __init__(self) -> None:
-        self.base = 0  # the snapshot it stands on
+        self.base = 0  # the snapshot it stands on, and the history in it
+        self.under: list[int] = []
+        # The snapshot is cut off, and what its disk has below that is not known until it says so.
+        self.is_adrift = False
         self.zxids: list[int] = []
         self.payloads: dict[int, bytes] = {}
         self.synced = 0
@@ -57,7 +62,9 @@ class _Server:
         self.current = 0
         # Up to where the log was durable when, in this synchronisation, the current epoch was written.
         self.epoch_synced: int | None = None
+        # The last one applied in this role; and up to where the tree is at least, whatever the role.
         self.applied: int | None = None
+        self.reached = 0
 
     @property
     def last(self) -> int:
@@ -68,8 +75,36 @@ class _Server:
         for gone in self.zxids[bisect_right(self.zxids, zxid) :]:
             self.payloads.pop(gone, None)
         del self.zxids[bisect_right(self.zxids, zxid) :]
+        del self.under[bisect_right(self.under, zxid) :]
         self.synced = min(self.synced, zxid)
         self.acked = min(self.acked, zxid)
+        self.reached = min(self.reached, zxid)
+        if zxid < self.base:
+            self.is_adrift = True
+            self.base = self.synced = 0
+
+    def stand_on(self, zxid: int, under: list[int]) -> None:
+        """A snapshot replaces the log."""
+        self.base, self.under, self.zxids, self.payloads = zxid, under, [], {}
+
+    def history(self) -> list[int]:
+        """All that it has, in order."""
+        return self.under + self.zxids
+
+    def between(self, low: int, high: int) -> list[int]:
+        """What its log has in (low, high)."""
+        return self.zxids[bisect_right(self.zxids, low) : bisect_left(self.zxids, high)]
+
+
+class _Jump:
+    """A server applied `trace` and had applied `floor` before; what is in `own` it may have applied unseen."""
+
+    __slots__ = ("floor", "own", "trace")
+
+    def __init__(self, trace: Trace, floor: int, own: list[int]) -> None:
+        self.trace = trace
+        self.floor = floor
+        self.own = own
 
 
 class _Pass:
@@ -87,6 +122,10 @@ class _Pass:
         self.committed: dict[int, Trace] = {}
         self.order: list[int] = []
         self.implied: dict[int, None] = {}
+        self.jumps: list[_Jump] = []
+        # By epoch: who has promised to follow no older one, and who has all that its leader began with.
+        self.promised: dict[int, dict[int, None]] = {}
+        self.followed: dict[int, dict[int, None]] = {}
 
     def fail(self, id_: str, text: str, *lines: object) -> None:
         self.found.append(Violation(id_, text, list(lines)))
@@ -103,6 +142,9 @@ class _Pass:
         """Z10: what a vote claims is what a fresh load of the disk would give."""
         server.applied = None
         server.epoch_synced = None
+        if server.is_adrift:
+            server.is_adrift = False
+            server.base = server.synced = trace.zxid
         if trace.zxid != server.last:
             text = f"server {trace.sid} votes with {trace.zxid:#x}, its disk ends at {server.last:#x}"
             self.fail("Z10", text, trace)
@@ -118,16 +160,28 @@ class _Pass:
             self.fail("Z1", f"servers {other.sid} and {trace.sid} lead epoch {trace.epoch}", other, trace)
         if trace.epoch > server.accepted:
             self.fail("Z8", f"server {trace.sid} leads epoch {trace.epoch}, accepted is {server.accepted}", trace)
+        self._check_followers(trace, self.promised, "leads")
         for zxid in self.order:
             if zxid > server.base and zxid >> 32 < trace.epoch and zxid not in server.payloads:
                 why = f"server {trace.sid} leads epoch {trace.epoch} without the committed {zxid:#x}"
                 self.fail("Z6", why, self.committed[zxid], trace)
                 return
 
+    def _check_followers(self, trace: Trace, by_epoch: Mapping[int, Mapping[int, None]], what: str) -> None:
+        """Z12 and Z13: a new epoch is promised by a quorum of voters, and so is its history acknowledged."""
+        quorum = self.quorum
+        sids = [sid for sid in quorum.voters if sid == trace.sid or sid in by_epoch.get(trace.epoch, ())]
+        if quorum.voters and not quorum.has(sids):
+            others = [sid for sid in by_epoch.get(trace.epoch, ()) if sid not in quorum.voters]
+            text = f"server {trace.sid} {what} epoch {trace.epoch} with no more than {sids}"
+            self.fail("Z13" if others else "Z12", text, trace)
+
     def on_serving(self, server: _Server, trace: Trace) -> None:
+        """Z8; and who leads has a quorum behind it."""
         if trace.is_leader:
+            self._check_followers(trace, self.followed, "serves")
             # A quorum has followed it: its history is committed, though nobody may say so ever again.
-            self.implied.update(dict.fromkeys(server.zxids))
+            self.implied.update(dict.fromkeys(server.history()))
         if trace.epoch > server.current:
             self.fail("Z8", f"server {trace.sid} serves epoch {trace.epoch}, its disk says {server.current}", trace)
 
@@ -148,8 +202,8 @@ class _Pass:
         if trace.zxid < server.last:
             server.cut(trace.zxid)
         elif trace.zxid > server.last:
-            server.base, server.zxids, server.payloads = trace.zxid, [], {}
-        server.synced = trace.zxid
+            server.stand_on(trace.zxid, self._history_to(trace.zxid))
+        server.synced = server.reached = trace.zxid
         if not self.quorum.voters:
             # A lone server has no epochs: it gives the zxids again that it had logged and lost.
             for known in (self.content, self.proposed, self.applied, self.digests):
@@ -191,9 +245,18 @@ class _Pass:
         server.cut(trace.zxid)
 
     def on_installed(self, server: _Server, trace: Trace) -> None:
-        server.base, server.zxids, server.payloads = trace.zxid, [], {}
-        server.synced = trace.zxid
+        server.stand_on(trace.zxid, self._history_to(trace.zxid))
+        server.synced = server.reached = trace.zxid
         server.applied = None
+
+    def _history_to(self, zxid: int) -> list[int]:
+        """What a snapshot has in it is known from the log of whoever sent it: there is one history to each zxid."""
+        for one in self.servers.values():
+            known = one.history()
+            index = bisect_left(known, zxid)
+            if index < len(known) and known[index] == zxid:
+                return known[: index + 1]
+        return []
 
     def on_epochs(self, server: _Server, trace: Trace) -> None:
         """Z8."""
@@ -205,6 +268,13 @@ class _Pass:
         server.accepted, server.current = trace.accepted, trace.epoch
 
     # Promises
+
+    def on_promised(self, server: _Server, trace: Trace) -> None:
+        """Z8: an epoch is on disk before anybody hears of it (ZOOKEEPER-335)."""
+        self.promised.setdefault(trace.epoch, {})[trace.sid] = None
+        if trace.epoch > server.accepted:
+            text = f"server {trace.sid} speaks of epoch {trace.epoch}, on disk it has accepted {server.accepted}"
+            self.fail("Z8", text, trace)
 
     def on_acked(self, server: _Server, trace: Trace) -> None:
         """Z7: what is acknowledged is durable."""
@@ -220,24 +290,31 @@ class _Pass:
             when = ", which was written before the history was durable" if is_late else ""
             self.fail("Z7", f"server {trace.sid} acks NEWLEADER {trace.epoch}: {state}{when}", trace)
         server.acked = max(server.acked, server.synced)
+        self.followed.setdefault(trace.epoch, {})[trace.sid] = None
 
     def on_committed(self, server: _Server, trace: Trace) -> None:
-        """Z12 and Z13."""
-        zxid = trace.zxid
+        """Z12: a quorum of voters has acknowledged it. Z13: and the leader has counted none but such.
+
+        Who counts is a voter, has it on disk, and has said so; the leader's own word is its disk.
+        """
+        zxid, quorum = trace.zxid, self.quorum
         first = self.committed.setdefault(zxid, trace)
         if first is trace and (not self.order or zxid > self.order[-1]):
             self.order.append(zxid)
-        voters = self.quorum.voters
-        if not voters:
+        if not quorum.voters:
             return
-        acked = [sid for sid, one in self.servers.items() if (one.synced if sid == trace.sid else one.acked) >= zxid]
-        if self.quorum.has([sid for sid in acked if sid in voters]):
-            if trace.acks and not self.quorum.has([sid for sid in trace.acks if sid in voters]):
-                self.fail("Z13", f"{zxid:#x} is committed by the votes of {trace.acks}, not all of voters", trace)
-            return
-        observers = [sid for sid in trace.acks or acked if sid not in voters]
-        text = f"{zxid:#x} is committed with the acks of {acked}"
-        self.fail("Z13" if observers else "Z12", f"{text}, counted were {trace.acks}", trace)
+        sound = [sid for sid in quorum.voters if self._has_promised(sid, trace)]
+        text = f"server {trace.sid} commits {zxid:#x}; it counts {list(trace.acks)}, durable and said so are {sound}"
+        if not quorum.has(sound) or not quorum.has(trace.acks):
+            self.fail("Z12", f"{text}: no quorum", trace)
+        wrong = [sid for sid in trace.acks if sid not in sound]
+        if wrong:
+            why = "no voter" if any(sid not in quorum.voters for sid in wrong) else "not durable or not acknowledged"
+            self.fail("Z13", f"{text}: {wrong}, {why}", trace)
+
+    def _has_promised(self, sid: int, trace: Trace) -> bool:
+        one = self.servers.get(sid)
+        return one is not None and (one.synced if sid == trace.sid else one.acked) >= trace.zxid
 
     # Delivery
 
@@ -250,17 +327,25 @@ class _Pass:
             self.fail("Z2", f"server {trace.sid} applies something else at {zxid:#x} than was proposed", trace)
         elif trace.payload:
             self._note_content(trace, "Z2")
-        if server.applied is not None:
-            if zxid <= server.applied:
-                self.fail("Z5", f"server {trace.sid} applies {zxid:#x} behind {server.applied:#x}", trace)
-            elif not follows(server.applied, zxid):
-                self.fail("Z4", f"server {trace.sid} applies {zxid:#x} behind {server.applied:#x}", trace)
-        server.applied = zxid
+        self._check_step(server, trace)
         if trace.digest is not None:
             other = self.digests.setdefault(zxid, trace)
             if other.digest != trace.digest:
                 self.fail("Z11", f"servers {other.sid} and {trace.sid} differ at {zxid:#x}", other, trace)
         self.applied.setdefault(zxid, trace)
+
+    def _check_step(self, server: _Server, trace: Trace) -> None:
+        """Z5 and Z4: always the next one; in the beginning of a role also behind what its log had."""
+        zxid, before = trace.zxid, server.applied
+        floor = server.reached if before is None else before
+        if zxid <= floor:
+            self.fail("Z5", f"server {trace.sid} applies {zxid:#x} behind {floor:#x}", trace)
+        elif before is not None and not follows(before, zxid):
+            self.fail("Z4", f"server {trace.sid} applies {zxid:#x} behind {before:#x}", trace)
+        elif zxid != floor + 1:
+            own = server.between(floor, zxid) if before is None else []
+            self.jumps.append(_Jump(trace, floor, own))
+        server.applied = server.reached = zxid
 
     def on_watches(self, server: _Server, trace: Trace) -> None:
         """E7."""
@@ -268,15 +353,24 @@ class _Pass:
             self.fail("E7", f"server {trace.sid} holds {trace.count} watches and has no connection", trace)
 
     def finish(self) -> None:
-        """Z4: an epoch's txns, taken together, have no hole either; nobody skipped from one epoch over another.
+        """Z4: an epoch's txns, taken together, have no hole either; and nobody has skipped one of them.
 
-        What a leader's log had when it began to serve counts: no one may ever see it applied but those who start.
+        What a leader's log had when it began to serve counts, though no one may ever see it applied but those who
+        start: a quorum has it, so who goes on behind it without it has another history.
         """
+        known = sorted({**self.applied, **self.implied})
         last = 0
-        for zxid in sorted({**self.applied, **self.implied}):
+        for zxid in known:
             if last and not follows(last, zxid):
                 self.fail("Z4", f"{zxid:#x} was applied, and nothing between it and {last:#x}", self.applied.get(zxid))
             last = zxid
+        for jump in self.jumps:
+            sid, zxid = jump.trace.sid, jump.trace.zxid
+            between = known[bisect_right(known, jump.floor) : bisect_left(known, zxid)]
+            skipped = [one for one in between if one not in jump.own]
+            if skipped:
+                text = f"server {sid} applies {zxid:#x} behind {jump.floor:#x}, without {skipped[0]:#x}"
+                self.fail("Z4", text, self.applied.get(skipped[0]), jump.trace)
 
 
 _HANDLERS = {
@@ -292,6 +386,7 @@ _HANDLERS = {
     history.TRUNCATED: _Pass.on_truncated,
     history.INSTALLED: _Pass.on_installed,
     history.EPOCHS: _Pass.on_epochs,
+    history.PROMISED: _Pass.on_promised,
     history.ACKED: _Pass.on_acked,
     history.ACKED_LEADER: _Pass.on_acked_leader,
     history.COMMITTED: _Pass.on_committed,
@@ -300,72 +395,71 @@ _HANDLERS = {
 }
 
 
-def check_traces(
-    traces: Sequence[Trace],
-    quorum: Quorum,
-    *,
-    max_lag_ms: int | None = None,
-    calm: Sequence[tuple[int, int]] = (),
-) -> list[Violation]:
+# What ends a role.
+_ENDS = (history.LOOKING, history.JOINING, history.DOWN, history.RECOVERED)
+
+
+@dataclass(slots=True)
+class Lag:
+    """How far behind a server may be that serves; `times`: only what lies in one of these, None: always.
+
+    `pauses`, of each server: when its process was stopped. It catches up, or misses its leader, from when it goes on.
+    """
+
+    max_ms: int
+    times: Sequence[tuple[int, int]] | None = None
+    pauses: Mapping[int, Sequence[tuple[int, int]]] = field(default_factory=dict)
+
+    def due_ms(self, sid: int, at_ms: int) -> int:
+        """By when the server must have what was committed."""
+        due_ms = at_ms + self.max_ms
+        for start_ms, end_ms in self.pauses.get(sid, ()):
+            if start_ms <= due_ms and end_ms > at_ms:
+                due_ms = end_ms + self.max_ms
+        return due_ms
+
+
+def check_traces(traces: Sequence[Trace], quorum: Quorum, *, lags: Sequence[Lag] = ()) -> list[Violation]:
     """All that traces show."""
     one_pass = _Pass(quorum)
     for trace in traces:
         if trace.kind != history.REPORTED:
             one_pass.take(trace)
     one_pass.finish()
-    found = one_pass.found + _check_skips(traces, one_pass)
-    if max_lag_ms is not None:
-        found += _check_lag(traces, max_lag_ms, calm)
+    found = one_pass.found
+    for lag in lags:
+        found += _check_lag(traces, lag)
     return found
 
 
-def _check_skips(traces: Sequence[Trace], done: _Pass) -> list[Violation]:
-    """Z4: who applies a txn of a later epoch has applied all of the earlier ones that anybody applied."""
-    known = sorted(done.applied)
-    last: dict[int, int] = {}
-    found = []
-    for trace in traces:
-        if trace.kind != history.APPLIED:
-            if trace.kind in (history.LOOKING, history.DOWN, history.RECOVERED, history.INSTALLED):
-                last.pop(trace.sid, None)
-            continue
-        before = last.get(trace.sid)
-        if before is not None and follows(before, trace.zxid) and trace.zxid != before + 1:
-            skipped = known[bisect_right(known, before) : bisect_left(known, trace.zxid)]
-            if skipped:
-                text = f"server {trace.sid} applies {trace.zxid:#x} behind {before:#x}, without {skipped[0]:#x}"
-                found.append(Violation("Z4", text, [done.applied[skipped[0]], trace]))
-        last[trace.sid] = trace.zxid
-    return found
-
-
-def _check_lag(traces: Sequence[Trace], max_lag_ms: int, calm: Sequence[tuple[int, int]]) -> list[Violation]:
-    """R5: in calm times a serving learner applies in time what its leader has."""
+def _check_lag(traces: Sequence[Trace], lag: Lag) -> list[Violation]:
+    """R5: whoever serves has in time what is committed, whoever led it, or serves no more."""
     commits = [trace for trace in traces if trace.kind == history.COMMITTED]
-    applied = {(trace.sid, trace.zxid): trace.at_ms for trace in traces if trace.kind == history.APPLIED}
+    times = [trace.at_ms for trace in commits]
+    progress = Progress(traces)
     end_ms = traces[-1].at_ms if traces else 0
     found = []
     for sid, start_ms, until_ms in _serving_times(traces, end_ms):
-        for commit in commits[bisect_left([one.at_ms for one in commits], start_ms) :]:
-            due_ms = commit.at_ms + max_lag_ms
-            if due_ms > until_ms:
+        for commit in commits[bisect_left(times, start_ms) :]:
+            due_ms = lag.due_ms(sid, commit.at_ms)
+            if due_ms >= until_ms:
                 break
-            is_calm = not calm or any(low <= commit.at_ms and due_ms <= high for low, high in calm)
-            if is_calm and applied.get((sid, commit.zxid), due_ms + 1) > due_ms:
-                found.append(Violation("R5", f"server {sid} serves and lacks {commit.zxid:#x} after {max_lag_ms} ms",
+            is_in = lag.times is None or any(low <= commit.at_ms and due_ms <= high for low, high in lag.times)
+            if is_in and not progress.has(sid, commit.zxid, due_ms):
+                found.append(Violation("R5", f"server {sid} serves and lacks {commit.zxid:#x} after {lag.max_ms} ms",
                                        [commit]))  # fmt: skip
                 break
     return found
 
 
 def _serving_times(traces: Sequence[Trace], end_ms: int) -> list[tuple[int, int, int]]:
-    """Which learner served from when to when."""
+    """Who served from when to when."""
     since: dict[int, int] = {}
     times = []
     for trace in traces:
-        if trace.kind in (history.LOOKING, history.DOWN, history.RECOVERED) and trace.sid in since:
+        if trace.kind in _ENDS and trace.sid in since:
             times.append((trace.sid, since.pop(trace.sid), trace.at_ms))
-        elif trace.kind == history.SERVING and not trace.is_leader:
+        elif trace.kind == history.SERVING:
             since[trace.sid] = trace.at_ms
     return times + [(sid, start_ms, end_ms) for sid, start_ms in since.items()]
 

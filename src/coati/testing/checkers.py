@@ -5,7 +5,8 @@ where in the total order it happened, so nothing is searched for: the committed 
 and everything is looked up in it, in O((writes + reads) log writes). The zxids are guarded by the logs and traces
 (`check_zab.py`); `linear.py` does without both. Must share no code with the server but its records.
 
-Ids: W writes, R reads, E watches (`check_watches.py`), S sessions (`check_sessions.py`), Z replication.
+Ids: W writes (order: `check_order.py`), R reads, E watches (`check_watches.py`), S sessions (`check_sessions.py`), Z
+replication.
 Sources: DataTree, FinalRequestProcessor, PrepRequestProcessor; Wing and Gong for what `linear.py` does.
 """
 
@@ -14,13 +15,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Final
 
 from coati import errors
 from coati.errors import MarshallingError
+from coati.testing.check_order import check_order
 from coati.testing.check_sessions import SessionRules, check_sessions
 from coati.testing.check_watches import check_watches
-from coati.testing.check_zab import Quorum, check_logs, check_traces, committed_log, two_leaders
+from coati.testing.check_zab import Lag, Quorum, check_logs, check_traces, committed_log, two_leaders
 from coati.testing.history import (
     APPLIED,
     CONNECTED,
@@ -34,6 +37,7 @@ from coati.testing.history import (
     Trace,
     Violation,
 )
+from coati.testing.linear import check_registers
 from coati.testing.requests import WRITES, Write, read_auth, read_write
 from coati.testing.timeline import Timeline, is_session, read_body, reply_of
 from coati.wire import codes
@@ -56,15 +60,16 @@ class Rules:
     """What holds in this run. `quorum` stands for the voters; without one, a lone server.
 
     `is_exact`: a read shows the state that its header names. Java may show one up to the header of the next reply.
-    `max_lag_ms`: how far a serving learner may be behind (syncLimit ticks); None: not looked at.
-    `calm`: times without faults, for whatever is promised only then.
+    `lags`: how far a server that serves may be behind, in times without faults and otherwise (R5).
+    `registers`: of so many znodes an order is searched without believing zxids (`linear.py`), with dice of this `seed`.
     """
 
     is_exact: bool = True
     quorum: Quorum = field(default_factory=Quorum)
     sessions: SessionRules = field(default_factory=SessionRules)
-    max_lag_ms: int | None = None
-    calm: tuple[tuple[int, int], ...] = ()
+    lags: Sequence[Lag] = ()
+    registers: int = 0
+    seed: int = 0
 
 
 def check(
@@ -79,7 +84,7 @@ def check(
     rules = rules or Rules()
     begun = [trace.at_ms for trace in traces if trace.kind == SERVING and trace.is_leader]
     rules = replace(rules, sessions=replace(rules.sessions, starts_ms=[*rules.sessions.starts_ms, *begun]))
-    found = check_traces(traces, rules.quorum, max_lag_ms=rules.max_lag_ms, calm=rules.calm)
+    found = check_traces(traces, rules.quorum, lags=rules.lags)
     found += check_logs(logs or {})
     if log is None:
         log = committed_log(traces, logs or {}, rules.quorum)
@@ -87,6 +92,8 @@ def check(
     checker.windows = two_leaders(traces)
     found += checker.run()
     found += _compare_digests(checker.timeline, traces)
+    if rules.registers:
+        found += check_registers(checker.story, Random(rules.seed), samples=rules.registers)
     return found[:MAX_VIOLATIONS]
 
 
@@ -121,8 +128,7 @@ class Checker:
         for operation in self.story.operations:
             if operation.call.op in WRITES and operation.end is not None:
                 self._check_write(operation, operation.end)
-        self._check_real_time()
-        self._check_order()
+        check_order(self.story, self.timeline, self._fail)
         self._check_floors()
         self._check_syncs()
         for operation in self.story.operations:
@@ -241,44 +247,6 @@ class Checker:
         # A create tells the path first: what differs there is the number that the server gave it.
         size = 4 + int.from_bytes(body[:4], "big") if write.acl is not None and write.op != codes.OP_SET_ACL else 0
         return "W9" if told[:size] != body[:size] else "W8"
-
-    def _check_real_time(self) -> None:
-        """W3: what returned before another was called has the lower zxid."""
-        first: Operation | None = None
-        writes = [operation for operation in self.story.operations if operation.txn_zxid]
-        for operation in sorted(writes, key=lambda one: one.txn_zxid, reverse=True):
-            if first is not None and first.until < operation.at:
-                text = f"{first.txn_zxid:#x} had returned before {operation.txn_zxid:#x} was called"
-                self._fail("W3", text, operation, operation.txn_zxid)
-                return
-            if operation.until >= 0 and (first is None or operation.until < first.until):
-                first = operation
-
-    def _check_order(self) -> None:
-        """W4: replies come in the order of the calls, and writes take effect in it."""
-        for stray in self.story.strays:
-            self.found.append(Violation("W4", "a reply to what was not asked", [stray]))
-        last: dict[int, Operation] = {}
-        for conn in self.story.conns.values():
-            asked = [operation for operation in conn.calls if operation.call.xid >= 0]
-            heard = [one for one in conn.heard if isinstance(one, Operation) and one.call.xid >= 0]
-            for expected, operation in zip(asked, heard, strict=False):
-                if expected is not operation:
-                    self._fail("W4", f"reply {operation.call.xid} came before {expected.call.xid}", operation)
-                    break
-        for operation in self.story.operations:
-            if operation.txn_zxid:
-                before = last.get(operation.call.session_id)
-                if before is not None and before.txn_zxid > operation.txn_zxid and not self._is_late(before, operation):
-                    text = f"write {operation.call.xid} took effect before {before.call.xid} of its session"
-                    self._fail("W4", text, operation, operation.txn_zxid)
-                last[operation.call.session_id] = operation
-
-    def _is_late(self, before: Operation, operation: Operation) -> bool:
-        """What was on its way over an older connection may come later, if it does nothing or only ends the session."""
-        if before.call.conn == operation.call.conn:
-            return False
-        return before.call.op == codes.OP_CLOSE_SESSION or self.timeline.done[before.txn_zxid].op == codes.OP_ERROR
 
     # Reads
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from coati.core.acl import Access, AccessConfig
 from coati.core.answer import Answers
+from coati.core.export import Export
 from coati.core.prepare import PrepareConfig, Preparer
 from coati.core.sessions import SessionTable
 from coati.core.tree import Tree, TreeConfig
@@ -20,12 +21,14 @@ from coati.core.watches import Watches
 from coati.errors import ProtocolError
 from coati.server.driver import Driver
 from coati.server.hub import Hub
-from coati.server.recovery import load
+from coati.server.readonly import GivenIds, ReadOnly, Retreat
+from coati.server.recovery import Loaded, load
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
 from coati.storage.store import Store, StoreConfig
 from coati.testing.clock import SimClock
 from coati.testing.disk import SimDisk
+from coati.testing.gate import DUE, ENDED, HEARD, SOON, Gate
 from coati.testing.net import Pipe, SimNet, SimNetLink
 from coati.testing.server import DATA_DIR, SETTLE_MS, SimClient, SimLink
 from coati.wire.quorum import (
@@ -37,6 +40,7 @@ from coati.wire.quorum import (
     decode_notification,
     encode_notification,
 )
+from coati.wire.zxid import COUNTER_MAX
 from coati.zab.broadcast import Broadcast, Limits
 from coati.zab.peer import STATE_NAMES, PeerConfig
 from coati.zab.quorum import Server, View
@@ -46,19 +50,26 @@ DIFF_LIMIT_BYTES: Final = 16 << 20
 
 
 class ClusterConfig:
-    """What all members have in common. `disk_ms`: the shortest and the longest time that a job of a disk takes."""
+    """What all members have in common. `disk_ms`: the shortest and the longest time that a job of a disk takes.
+
+    `last_counter`: how many txns an epoch may have, and one more. `first_zxid`: that of the data that all begin with.
+    `reads_alone`: read-only mode.
+    """
 
     __slots__ = (
         "commit_log_count",
         "disk_ms",
+        "first_zxid",
         "forces_snapshot",
         "init_ticks",
+        "last_counter",
         "leader_serves",
         "linearizable_sync",
         "min_session_timeout_ms",
         "observers",
         "prealloc_bytes",
         "purges",
+        "reads_alone",
         "snap_count",
         "sync_ticks",
         "tick_ms",
@@ -82,6 +93,9 @@ class ClusterConfig:
         prealloc_bytes: int = 4096,
         min_session_timeout_ms: int = 4000,
         purges: bool = False,
+        reads_alone: bool = False,
+        last_counter: int = COUNTER_MAX,
+        first_zxid: int = 0,
     ) -> None:
         self.voters = voters
         self.observers = observers
@@ -97,6 +111,9 @@ class ClusterConfig:
         self.prealloc_bytes = prealloc_bytes
         self.min_session_timeout_ms = min_session_timeout_ms
         self.purges = purges
+        self.reads_alone = reads_alone
+        self.last_counter = last_counter
+        self.first_zxid = first_zxid
 
 
 class SimPorts:
@@ -116,12 +133,14 @@ class SimPorts:
         sid = self._member.sid
         self._net.listeners[sid] = self._accept
         self._net.voters[sid] = self._on_vote
+        self._net.refused[sid] = lambda target: self._member.hub.on_refused(target)
 
     def shut(self) -> None:
         """The process is gone, with all its links."""
         self._is_open = False
         self._net.listeners.pop(self._member.sid, None)
         self._net.voters.pop(self._member.sid, None)
+        self._net.refused.pop(self._member.sid, None)
         self._net.close_all(self._member.sid)
 
     # coati.server.hub.Network
@@ -138,19 +157,21 @@ class SimPorts:
 
     def dial(self, sid: int) -> int:
         number = self._take_number()
+        gate = self._member.gate
 
         def done(link: SimNetLink | None) -> None:
             is_wanted = self._dialling.pop(number, 0) is None and self._is_open
-            if link is None:
+            if link is None or not link.is_open:
                 if is_wanted:
                     self._member.hub.on_dial_failed(sid)
             elif is_wanted:
                 self._stand(number, link, link.forward, link.back)
+                self._member.hub.on_link(number)
             else:
                 self._net.close(link, by=self._member.sid)
 
         self._dialling[number] = None
-        self._net.dial(self._member.sid, sid, done)
+        self._net.dial(self._member.sid, sid, lambda link: gate.enter(HEARD, ("link", number), lambda: done(link)))
         return number
 
     def send(self, link: int, data: bytes) -> None:
@@ -197,17 +218,23 @@ class SimPorts:
     def _accept(self, link: SimNetLink) -> bool:
         if not self._leads:
             return False
-        self._stand(self._take_number(), link, link.back, link.forward)
+        # Connected by the kernel, even if the process does not run.
+        number = self._take_number()
+        self._stand(number, link, link.back, link.forward)
+        self._member.gate.enter(HEARD, ("link", number), lambda: self._member.hub.on_link(number))
         return True
 
     def _stand(self, number: int, link: SimNetLink, out: Pipe, into: Pipe) -> None:
+        gate, source = self._member.gate, ("link", number)
         self._ends[number] = _End(link, out)
-        into.on_data = lambda data: self._read(number, data)
-        into.on_lost = lambda: self._lost(number)
-        self._member.hub.on_link(number)
+        into.on_data = lambda data: gate.enter(HEARD, source, lambda: self._read(number, data))
+        into.on_lost = lambda: gate.enter(ENDED, source, lambda: self._lost(number))
 
     def _on_vote(self, sender: int, message: bytes) -> None:
-        self._member.hub.on_vote(sender, decode_notification(message))
+        def read() -> None:
+            self._member.hub.on_vote(sender, decode_notification(message))
+
+        self._member.gate.enter(HEARD, ("votes", sender), read)
 
     def _read(self, number: int, data: bytes) -> None:
         end = self._ends.get(number)
@@ -277,6 +304,7 @@ class SimMember:
 
     hub_type: type[Hub] = Hub
     driver_type: type[Driver] = Driver
+    access_config: AccessConfig = AccessConfig()
 
     def __init__(self, cluster: SimCluster, sid: int) -> None:
         self.cluster = cluster
@@ -284,6 +312,7 @@ class SimMember:
         self.clock = cluster.clock
         self.disk = SimDisk(self._schedule_job)
         self.is_up = False
+        self.gate = Gate()
         self.fatal: list[BaseException] = []
         self.links: list[SimLink] = []
         self._life = 0
@@ -294,7 +323,8 @@ class SimMember:
 
     def _schedule_job(self, run_job: Callable[[], None]) -> None:
         shortest, longest = self.cluster.config.disk_ms
-        self.clock.call_at(self.clock.now_ms + self.cluster.dice.randint(shortest, longest), run_job)
+        due_ms = self.clock.now_ms + self.cluster.dice.randint(shortest, longest)
+        self.clock.call_at(due_ms, lambda: self.gate.enter(HEARD, "disk", run_job))
 
     @property
     def tree(self) -> Tree:
@@ -307,8 +337,8 @@ class SimMember:
 
     @property
     def is_serving(self) -> bool:
-        """Whether clients are served."""
-        return self.is_up and self.driver.replica is not None
+        """Whether clients are served by an ensemble."""
+        return self.is_up and self.driver.replica is not None and not self.driver.is_read_only
 
     # Its life.
 
@@ -321,28 +351,7 @@ class SimMember:
         self.store = self.make_store(store_config)
         loaded = load(self.store, tree_config, is_alone=False)
         self._ports = self.make_ports()
-        limits = Limits(config.tick_ms, config.init_ticks, config.sync_ticks)
-        peer_config = PeerConfig(
-            self.sid,
-            self.cluster.view,
-            limits=limits,
-            commit_log_count=config.commit_log_count,
-            linearizable_sync=config.linearizable_sync,
-            forces_snapshot=config.forces_snapshot,
-        )
-        life = self._life
-        self.hub = self.hub_type(
-            peer_config,
-            loaded,
-            self.store,
-            self.clock,
-            tree_config=tree_config,
-            make_replica=self._make_replica,
-            call_at=lambda when_ms, call: self.clock.call_at(when_ms, lambda: call() if life == self._life else None),
-            diff_limit_bytes=lambda: DIFF_LIMIT_BYTES,
-            on_bind_failed=_never,
-            leader_serves=config.leader_serves,
-        )
+        self.hub = self.make_hub(self.make_peer_config(), loaded, tree_config)
         self.driver = self.driver_type(
             None,
             self.store,
@@ -362,6 +371,38 @@ class SimMember:
     def _on_made(self) -> None:
         """The process is whole, and nothing of it has run yet."""
 
+    def make_peer_config(self) -> PeerConfig:
+        """As the cluster is configured."""
+        config = self.cluster.config
+        return PeerConfig(
+            self.sid,
+            self.cluster.view,
+            limits=Limits(config.tick_ms, config.init_ticks, config.sync_ticks, last_counter=config.last_counter),
+            commit_log_count=config.commit_log_count,
+            linearizable_sync=config.linearizable_sync,
+            forces_snapshot=config.forces_snapshot,
+        )
+
+    def make_hub(self, peer_config: PeerConfig, loaded: Loaded, tree_config: TreeConfig) -> Hub:
+        """Of a new process."""
+        return self.hub_type(
+            peer_config,
+            loaded,
+            self.store,
+            self.clock,
+            tree_config=tree_config,
+            make_replica=self._make_replica,
+            call_at=self._call_at,
+            diff_limit_bytes=lambda: DIFF_LIMIT_BYTES,
+            on_bind_failed=_never,
+            leader_serves=self.cluster.config.leader_serves,
+            retreat=self._make_retreat() if self.cluster.config.reads_alone else None,
+        )
+
+    def make_preparer(self, tree: Tree, sessions: SessionTable, access: Access, broadcast: Broadcast) -> Preparer:
+        """Of a new role."""
+        return Preparer(tree, sessions, access, PrepareConfig())
+
     def make_store(self, config: StoreConfig) -> Store:
         """On its disk."""
         return Store(self.disk, config)
@@ -370,43 +411,110 @@ class SimMember:
         """The ports of a new process."""
         return SimPorts(self)
 
+    def _make_retreat(self) -> Retreat:
+        given = GivenIds()
+        return Retreat(
+            lambda tree, timeouts: self._make_read_only(tree, timeouts, given), tick_ms=self.cluster.config.tick_ms
+        )
+
+    def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
+        access = Access(self.access_config)
+        watches = Watches()
+        return ReadOnly(
+            tree=tree,
+            sessions=self._make_sessions(timeouts),
+            watches=watches,
+            answers=Answers(tree, watches, access),
+            access=access,
+            stats=self.driver.stats,
+            config=self._replica_config(),
+            given=given,
+        )
+
+    def _make_sessions(self, timeouts: dict[int, int]) -> SessionTable:
+        sessions = SessionTable(self.cluster.config.tick_ms, self.sid, self.clock.wall_ms())
+        sessions.restore(timeouts, self.clock.monotonic_ms())
+        return sessions
+
+    def _replica_config(self) -> ReplicaConfig:
+        config = self.cluster.config
+        return ReplicaConfig(
+            tick_ms=config.tick_ms, snap_count=config.snap_count, min_session_timeout_ms=config.min_session_timeout_ms
+        )
+
     def _make_replica(self, broadcast: Broadcast, tree: Tree, timeouts: dict[int, int]) -> Replica:
-        config, clock = self.cluster.config, self.clock
-        sessions = SessionTable(config.tick_ms, self.sid, clock.wall_ms())
-        sessions.restore(timeouts, clock.monotonic_ms())
-        access = Access(AccessConfig())
+        sessions = self._make_sessions(timeouts)
+        access = Access(self.access_config)
         watches = Watches()
         return Replica(
             tree=tree,
             sessions=sessions,
             watches=watches,
-            preparer=Preparer(tree, sessions, access, PrepareConfig()),
+            preparer=self.make_preparer(tree, sessions, access, broadcast),
             answers=Answers(tree, watches, access),
             access=access,
             broadcast=broadcast,
             stats=self.driver.stats,
             entropy=self.cluster.dice,
-            config=ReplicaConfig(
-                tick_ms=config.tick_ms,
-                snap_count=config.snap_count,
-                min_session_timeout_ms=config.min_session_timeout_ms,
-            ),
+            config=self._replica_config(),
         )
 
     def post(self, call: Callable[[], None]) -> None:
         """Soon, in this process only."""
-        life = self._life
-        self.clock.post(lambda: call() if life == self._life else None)
+        self.clock.post(self._inside(SOON, call))
+
+    def _call_at(self, when_ms: int, call: Callable[[], None]) -> None:
+        self.clock.call_at(when_ms, self._inside(DUE, call))
+
+    def _inside(self, kind: int, call: Callable[[], None]) -> Callable[[], None]:
+        """It runs in this process, or not at all."""
+        life, gate = self._life, self.gate
+        return lambda: gate.enter(kind, None, call) if life == self._life else None
+
+    def hear(self, source: object, call: Callable[[], None], *, is_end: bool = False) -> None:
+        """Something comes from outside."""
+        self.gate.enter(ENDED if is_end else HEARD, source, call)
 
     def _tick(self) -> None:
         self.driver.tick()
+        self._call_at(self.clock.now_ms + self.cluster.config.tick_ms // 2, self._tick)
+
+    # Stopped, and going on.
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its process is stopped. Its connections stand all the same."""
+        return self.gate.is_shut
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        assert self.is_up, "a process that is none cannot be stopped"
+        self.gate.shut()
+        self.cluster.net.freeze(self.sid)
+
+    def go_on(self) -> None:
+        """SIGCONT: everything that waited happens, in the order of an event loop."""
+        calls, ends = self.gate.open(self.cluster.dice)
+        self.cluster.net.thaw(self.sid)
         life = self._life
-        due_ms = self.clock.now_ms + self.cluster.config.tick_ms // 2
-        self.clock.call_at(due_ms, lambda: self._tick() if life == self._life else None)
+        for call in calls:
+            if life == self._life:
+                call()
+        for call in ends:
+            self.post(call)
 
     def _on_fatal(self, error: BaseException) -> None:
         self.fatal.append(error)
         self.post(self.kill)
+
+    def lay_down(self, zxid: int) -> None:
+        """Before the first start: the data of a server whose ensemble had come that far, and kept nothing."""
+        store = self.make_store(StoreConfig(DATA_DIR, prealloc_bytes=self.cluster.config.prealloc_bytes))
+        tree = load(store, TreeConfig(), is_alone=False).tree
+        tree.last_zxid = zxid
+        export = Export(tree, {})
+        store.write_snapshot(zxid, export.sessions, export.acls, iter([export.next_slice(100)]), export.digest)
+        store.close()
 
     def stop(self) -> None:
         """An orderly end."""
@@ -427,6 +535,8 @@ class SimMember:
     def _end(self) -> None:
         self.is_up = False
         self._life += 1
+        self.gate.abandon()
+        self.cluster.net.thaw(self.sid)
         self._ports.shut()
         links, self.links = self.links, []
         for link in links:
@@ -462,6 +572,8 @@ class SimCluster:
     def start(self) -> SimCluster:
         """All members begin."""
         for member in self.members.values():
+            if self.config.first_zxid:
+                member.lay_down(self.config.first_zxid)
             member.start()
         return self
 

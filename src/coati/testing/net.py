@@ -18,18 +18,21 @@ from coati.testing.clock import SimClock
 DIAL_TIMEOUT_MS: Final = 200
 # After how long a vote comes that was lost with its connection.
 VOTE_AGAIN_MS: Final = 400
+# What a socket takes whose process does not read.
+SOCKET_BYTES: Final = 64 << 10
 
 
 class Pipe:
     """One direction of a link: an end to send on; its receiver gets the bytes at `on_data`."""
 
-    __slots__ = ("_due_ms", "_link", "_net", "_waiting", "on_data", "on_lost", "source", "target")
+    __slots__ = ("_due_ms", "_link", "_net", "_unread_bytes", "_waiting", "on_data", "on_lost", "source", "target")
 
     def __init__(self, net: SimNet, link: SimNetLink, source: int, target: int) -> None:
         self._net = net
         self._link = link
         self._due_ms = 0
         self._waiting: list[bytes] = []
+        self._unread_bytes = 0
         self.source = source
         self.target = target
         self.on_data: Callable[[bytes], None] = _nobody
@@ -52,8 +55,23 @@ class Pipe:
         self._due_ms = max(self._due_ms, net.clock.now_ms + net.delay())
         net.clock.call_at(self._due_ms, self._arrive)
 
+    def go_on(self) -> None:
+        """The receiver reads again: what its socket had no room for comes."""
+        self._unread_bytes = 0
+        for _ in range(len(self._waiting)):
+            self.hurry()
+
+    def _has_room(self, data: bytes) -> bool:
+        """Whether the receiver reads, or its socket takes this at least."""
+        if not self._net.is_frozen(self.target):
+            return True
+        self._unread_bytes += len(data)
+        return self._unread_bytes <= self._net.socket_bytes
+
     def _arrive(self) -> None:
         if not self._link.is_open or not self._waiting or self._net.is_cut(self.source, self.target):
+            return
+        if not self._has_room(self._waiting[0]):
             return
         data = self._waiting.pop(0)
         if len(data) > 1 and self._net.dice.random() < self._net.split_share:
@@ -92,7 +110,10 @@ class SimNet:
         self.split_share = split_share
         self.listeners: dict[int, Callable[[SimNetLink], bool]] = {}
         self.voters: dict[int, Callable[[int, bytes], None]] = {}
+        self.refused: dict[int, Callable[[int], None]] = {}
         self.vote_loss = 0.0
+        self.socket_bytes = SOCKET_BYTES
+        self._frozen: dict[int, None] = {}
         self._links: list[SimNetLink] = []
         self._cuts: dict[tuple[int, int], None] = {}
         self._votes: dict[tuple[int, int], bytes] = {}
@@ -125,6 +146,24 @@ class SimNet:
         """No cut is left."""
         for source, target in list(self._cuts):
             self.heal(source, target)
+
+    # Servers that do not read.
+
+    def is_frozen(self, server: int) -> bool:
+        """Whether the server's process is stopped."""
+        return server in self._frozen
+
+    def freeze(self, server: int) -> None:
+        """What comes for it stays in its sockets, and in those of who sends when they are full."""
+        self._frozen[server] = None
+
+    def thaw(self, server: int) -> None:
+        """It reads again, or its process is gone."""
+        if self._frozen.pop(server, 0) is None:
+            for link in self._links:
+                for pipe in (link.forward, link.back):
+                    if pipe.target == server:
+                        pipe.go_on()
 
     # Links.
 
@@ -179,6 +218,8 @@ class SimNet:
             return
         message = self._votes.pop((source, target), None)
         receiver = self.voters.get(target)
+        if receiver is None:
+            self.clock.call_at(self.clock.now_ms + self.delay(), lambda: self._refuse_vote(source, target))
         if message is None or receiver is None:
             return
         if self.vote_loss and self.dice.random() < self.vote_loss:
@@ -188,6 +229,12 @@ class SimNet:
             self.clock.call_at(due_ms, lambda: self._deliver_vote(source, target))
             return
         receiver(source, message)
+
+    def _refuse_vote(self, source: int, target: int) -> None:
+        """The host is up, and no process listens there."""
+        refused = self.refused.get(source)
+        if refused is not None and target not in self.voters and not self.is_cut(source, target):
+            refused(target)
 
 
 def _nobody(data: bytes) -> None:

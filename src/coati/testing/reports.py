@@ -9,10 +9,11 @@ Must not know sessions or txns. Sources: LearnerHandler (PING), Follower.process
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 from coati.testing import history
 from coati.testing.history import Trace
+from coati.testing.progress import Progress
 
 
 class _Role:
@@ -30,13 +31,21 @@ class _Role:
 
 
 class Reports:
-    """Of one run. `began_ms`: when the leader of an epoch began to serve."""
+    """Of one run. `began_ms`: when the leader of an epoch began to serve. `progress`: how far servers were.
 
-    def __init__(self, traces: Iterable[Trace]) -> None:
+    `pauses`: from when to when a server's process was stopped; it hears then of nobody.
+    """
+
+    def __init__(self, traces: Sequence[Trace], pauses: Mapping[int, Sequence[tuple[int, int]]] | None = None) -> None:
+        self.progress = Progress(traces)
         self.began_ms: dict[int, int] = {}
         self._roles: dict[int, list[_Role]] = {}
+        self._pauses = pauses or {}
+        self._applied_ms: dict[int, int] = {}
         for trace in traces:
-            if trace.kind == history.SERVING:
+            if trace.kind in (history.COMMITTED, history.APPLIED):
+                self._applied_ms.setdefault(trace.zxid, trace.at_ms)
+            elif trace.kind == history.SERVING:
                 self._roles.setdefault(trace.sid, []).append(_Role(trace))
                 if trace.is_leader:
                     self.began_ms.setdefault(trace.epoch, trace.at_ms)
@@ -53,13 +62,25 @@ class Reports:
                 role.told_ms.append(trace.count)
                 role.came_ms.append(trace.at_ms)
 
+    def committed_ms(self, zxid: int) -> int:
+        """Since when a committed txn is known to be that: by who delivers it, or by a leader of a later epoch."""
+        since = [began_ms for epoch, began_ms in self.began_ms.items() if epoch > zxid >> 32]
+        if zxid in self._applied_ms:
+            since.append(self._applied_ms[zxid])
+        return min(since, default=0)
+
+    def _hears_ms(self, server: int, at_ms: int) -> int:
+        """When it reads what came at that time."""
+        return next((end_ms for start_ms, end_ms in self._pauses.get(server, ()) if start_ms <= at_ms < end_ms), at_ms)
+
     def serves(self, server: int, epoch: int, at_ms: int) -> bool:
         """Whether that server belonged to that epoch then."""
-        role = self._role(server, at_ms)
+        role = self._role(server, self._hears_ms(server, at_ms))
         return role is not None and role.epoch == epoch
 
     def is_known(self, server: int, epoch: int, at_ms: int, by_ms: int) -> bool:
         """Whether the leader of the epoch knew before `by_ms` whom that server had heard of at `at_ms`."""
+        at_ms = self._hears_ms(server, at_ms)
         role = self._role(server, at_ms)
         if role is None or role.epoch != epoch:
             return False

@@ -151,6 +151,10 @@ class SimServer:
         self._tick()
         return self
 
+    def hear(self, source: object, call: Callable[[], None], *, is_end: bool = False) -> None:
+        """Something comes from outside."""
+        call()
+
     def post(self, call: Callable[[], None]) -> None:
         life = self._life
         # What a dead process had left to do is not done by the next one.
@@ -215,6 +219,9 @@ class LinkHost(Protocol):
     def post(self, call: Callable[[], None]) -> None:
         """Soon, in this process only."""
 
+    def hear(self, source: object, call: Callable[[], None], *, is_end: bool = False) -> None:
+        """Something comes from outside, from a connection, or its end: at once, or when the process goes on."""
+
 
 class SimLink:
     """One connection, both ends: the server's is `coati.server.pipeline.ClientLink`.
@@ -234,7 +241,7 @@ class SimLink:
         self._outside: list[bytes] = []
         self.conn = Conn(self, address, server.clock.now_ms)
         server.links.append(self)
-        server.driver.connected(self.conn)
+        server.hear(self, lambda: server.driver.connected(self.conn))
 
     # The server's end.
 
@@ -272,7 +279,8 @@ class SimLink:
         if self.is_paused:
             self._outside.append(data)
         else:
-            self.server.driver.received(self.conn, data)
+            server = self.server
+            server.hear(self, lambda: server.driver.received(self.conn, data))
 
     def drop(self) -> None:
         """The connection breaks."""
@@ -285,7 +293,7 @@ class SimLink:
         server = self.server
         if self in server.links:
             server.links.remove(self)
-            server.post(lambda: server.driver.closed(self.conn))
+            server.hear(self, lambda: server.post(lambda: server.driver.closed(self.conn)), is_end=True)
 
 
 @dataclass(slots=True)
@@ -352,15 +360,23 @@ class SimClient:
         password: bytes | None = None,
         last_zxid: int = 0,
         has_read_only: bool = True,
+        read_only: bool = False,
     ) -> None:
-        """Sends a ConnectRequest."""
-        self.link.feed(connect_frame(timeout_ms, session_id, password or bytes(16), last_zxid, has_read_only))
+        """Sends a ConnectRequest; `read_only`: a server that has no quorum will do."""
+        frame = connect_frame(
+            timeout_ms, session_id, password or bytes(16), last_zxid, has_read_only, read_only=read_only
+        )
+        self.link.feed(frame)
 
-    def resume_from(self, other: SimClient, *, timeout_ms: int = 10_000) -> None:
+    def resume_from(self, other: SimClient, *, timeout_ms: int = 10_000, read_only: bool = False) -> None:
         """Comes back on this connection with the other's session."""
         self._xid = other._xid
         self.open_session(
-            timeout_ms=timeout_ms, session_id=other.session_id, password=other.password, last_zxid=other.last_zxid
+            timeout_ms=timeout_ms,
+            session_id=other.session_id,
+            password=other.password,
+            last_zxid=other.last_zxid,
+            read_only=read_only,
         )
 
     # Requests. Each gives its xid.
@@ -469,10 +485,12 @@ def connect_frame(
     password: bytes | None = bytes(16),
     last_zxid: int = 0,
     has_read_only: bool = True,
+    *,
+    read_only: bool = False,
 ) -> bytes:
     """A ConnectRequest with its length in front; clients before 3.4 do not send the last byte."""
     w = Writer()
-    ConnectRequest(0, last_zxid, timeout_ms, session_id, password, False).write(w)
+    ConnectRequest(0, last_zxid, timeout_ms, session_id, password, read_only).write(w)
     body = w.getvalue()
     if not has_read_only:
         body = body[:-1]

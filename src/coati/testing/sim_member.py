@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Final
 
 from coati.server.driver import Driver
 from coati.server.hub import Hub
@@ -21,10 +22,14 @@ from coati.testing.disk import SimDisk
 from coati.testing.history import Trace
 from coati.wire.quorum import (
     ACK,
+    ACKEPOCH,
     DIFF,
+    FOLLOWING,
+    LEADERINFO,
     LEADING,
     LOOKING,
     NEWLEADER,
+    OBSERVING,
     PING,
     PROPOSAL,
     SNAP,
@@ -38,6 +43,8 @@ from coati.zab.leader import Leader
 from coati.zab.learner import CHOOSING, INSTALLING, SERVING, Learner
 
 Entry = tuple[int, bytes]
+
+_PAUSED: Final = {LEADING: "leader paused", FOLLOWING: "follower paused", OBSERVING: "observer paused"}
 
 
 class TracedStore(Store):
@@ -125,9 +132,6 @@ class TracedHub(Hub):
         self.member.on_serving()
 
     def _deliver(self, replica: Replica, zxid: int, payload: bytes) -> None:
-        role = self.peer.role
-        if isinstance(role, Leader):
-            self.member.trace(history.COMMITTED, zxid)
         super()._deliver(replica, zxid, payload)
         self.member.on_applied(zxid, payload)
 
@@ -187,6 +191,7 @@ class TracedMember(SimMember):
         # A snapshot that may be in place before anybody hears of it.
         self.installing_zxid = -1
         self._led_epoch = -1
+        self._asked_epoch = -1
         self._named_epoch = -1
         self._acked_role: Learner | None = None
         self._looked_term = -1
@@ -199,6 +204,9 @@ class TracedMember(SimMember):
         # When each round of PINGs began, the first one being round 1.
         self._pinging: Leader | None = None
         self._rounds_ms: list[int] = [0]
+        # From when to when the process was stopped, and since when it is.
+        self.pauses: list[tuple[int, int]] = []
+        self.paused_ms = -1
 
     def make_store(self, config: StoreConfig) -> Store:
         return TracedStore(self.disk, config, self)
@@ -237,8 +245,29 @@ class TracedMember(SimMember):
         assert isinstance(self.hub, TracedHub)
         assert isinstance(self.driver, TracedDriver)
         self.hub.member = self.driver.member = self
+        self.hub.outbox.witness = self.on_committed
+
+    def pause(self) -> None:
+        super().pause()
+        self.paused_ms = self.clock.now_ms
+        self.count(_PAUSED.get(self.state, "looker paused"))
+
+    def go_on(self) -> None:
+        self._note_pause()
+        if self.is_serving and self.state == LEADING:
+            epoch = self.store.current_epoch
+            others = [one for one in self.cluster.members.values() if one.is_serving and one.state == LEADING]
+            if any(one.store.current_epoch > epoch for one in others):
+                self.count("deposed leader goes on")
+        super().go_on()
+
+    def _note_pause(self) -> None:
+        if self.paused_ms >= 0:
+            self.pauses.append((self.paused_ms, self.clock.now_ms))
+            self.paused_ms = -1
 
     def _end(self) -> None:
+        self._note_pause()
         if self.is_up:
             self.note_interrupted(self.hub.receiving if isinstance(self.hub, TracedHub) else -1)
             self.trace(history.DOWN, 0)
@@ -251,6 +280,13 @@ class TracedMember(SimMember):
         if epoch_of(zxid) == self._led_epoch:
             self.trace(history.PROPOSED, zxid, payload)
         self.trace(history.LOGGED, zxid, payload)
+
+    def on_committed(self, entries: list[Entry], acked: dict[int, int]) -> None:
+        """A leader has counted the acks."""
+        now_ms, sids = self.clock.now_ms, sorted(acked)
+        for zxid, _ in entries:
+            acks = tuple(sid for sid in sids if acked[sid] >= zxid)
+            self.traces.append(Trace(now_ms, self.sid, history.COMMITTED, zxid, acks=acks))
 
     def on_applied(self, zxid: int, payload: bytes) -> None:
         """In the tree. Of a leader that does not serve yet nobody knows whether it is committed."""
@@ -300,6 +336,8 @@ class TracedMember(SimMember):
         last = self._last_role
         if isinstance(last, Learner) and peer.role is not last and CHOOSING <= self._last_state < SERVING:
             self.count("leader change during sync")
+        if isinstance(last, Leader) and peer.role is not last and "counter" in last.reason:
+            self.count("zxid rollover")
         if isinstance(peer.role, Learner) and peer.role is not last:
             self.trace(history.JOINING, 0)
         self._last_role = peer.role
@@ -327,8 +365,10 @@ class TracedMember(SimMember):
             )
 
     def on_learner_sends(self, role: Learner, data: bytes) -> None:
-        """Acknowledgements."""
+        """Promises and acknowledgements."""
         for packet in PacketReader(MAX_DATA_BYTES).feed(data):
+            if packet.type == ACKEPOCH:
+                self.traces.append(Trace(self.clock.now_ms, self.sid, history.PROMISED, epoch=role.epoch))
             if packet.type != ACK:
                 continue
             if counter_of(packet.zxid):
@@ -340,7 +380,10 @@ class TracedMember(SimMember):
                 self.traces.append(Trace(self.clock.now_ms, self.sid, history.ACKED_LEADER, epoch=epoch))
 
     def on_leader_sends(self, role: Leader, data: bytes) -> None:
-        """The first NEWLEADER of an epoch."""
+        """The first LEADERINFO and the first NEWLEADER of an epoch."""
+        if role.epoch > self._asked_epoch and _head_of(LEADERINFO, make_zxid(role.epoch, 0)) in data:
+            self._asked_epoch = role.epoch
+            self.traces.append(Trace(self.clock.now_ms, self.sid, history.PROMISED, epoch=role.epoch))
         if role.epoch != self._named_epoch and _head_of(NEWLEADER, make_zxid(role.epoch, 0)) in data:
             self._named_epoch = role.epoch
             self.traces.append(Trace(self.clock.now_ms, self.sid, history.LEADING, epoch=role.epoch))

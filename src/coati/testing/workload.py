@@ -40,7 +40,7 @@ _STAT_BYTES: Final = 68
 _VERSION_AT: Final = -36
 _OPEN: Final = [ACL(codes.PERM_ALL, Id("world", "anyone"))]
 # What a client does, and how often.
-MIX: Final = {
+MIX: Final[dict[str, float]] = {
     "create": 6,
     "ephemeral": 3,
     "sequence": 5,
@@ -55,6 +55,19 @@ MIX: Final = {
     "watch": 1,
     "ping": 2,
     "close": 0.3,
+}
+# What somebody does who only looks on: nothing that it asked for before holds up its syncs.
+LOOKS: Final[dict[str, float]] = {"get": 6, "exists": 3, "children": 3, "sync": 6, "watch": 1, "ping": 3}
+# What `linear.py` has most to say of: single znodes, written by all and read behind a sync.
+REGISTER_MIX: Final[dict[str, float]] = {
+    "create": 6,
+    "set": 8,
+    "cas": 8,
+    "delete": 2,
+    "multi": 2,
+    "sync": 10,
+    "watch": 1,
+    "ping": 1,
 }
 # Names are few, so that clients meet.
 ROOTS: Final = (b"/a", b"/b", b"/c")
@@ -83,6 +96,8 @@ class Walker:
         self.is_connected = False
         # The server has said goodbye: the connection is of no use any more.
         self.is_over = False
+        # It writes nothing.
+        self.looks = mix is LOOKS
         self._kinds = list(mix or MIX)
         self._weights = list((mix or MIX).values())
         self._password = bytes(16)
@@ -182,6 +197,16 @@ class Walker:
         """What keeps a session alive that has nothing to ask."""
         if self.is_connected and not self.is_over:
             self._request(codes.OP_PING, b"", codes.XID_PING)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the server owes it an answer."""
+        return not self.is_connected or bool(self._in_flight)
+
+    def sync(self) -> None:
+        """Asks for what is new, however much it waits for already."""
+        if self.is_connected and not self.is_over:
+            self._sync()
 
     def close(self) -> None:
         """Ends the session."""

@@ -69,13 +69,6 @@ class Reader:
         # DataInputStream.readBoolean: any byte but zero is true.
         return self.data[pos] != 0
 
-    def octet(self) -> int:
-        pos = self.pos
-        if pos >= self.end:
-            raise MarshallingError("a byte is cut short")
-        self.pos = pos + 1
-        return self.data[pos]
-
     def buffer(self) -> bytes | None:
         length = self.int32()
         if length == -1:
@@ -148,9 +141,6 @@ class Writer:
 
     def boolean(self, value: bool) -> None:
         self.parts.append(b"\x01" if value else b"\x00")
-
-    def octet(self, value: int) -> None:
-        self.parts.append(bytes((value & 0xFF,)))
 
     def buffer(self, value: bytes | None) -> None:
         if value is None:

@@ -43,8 +43,3 @@ def _is_valid(path: bytes) -> bool:
 def parent_of(path: bytes) -> bytes:
     """The parent's path; `/` for a child of the root."""
     return path[: path.rfind(b"/")] or ROOT
-
-
-def name_of(path: bytes) -> bytes:
-    """The last element."""
-    return path[path.rfind(b"/") + 1 :]

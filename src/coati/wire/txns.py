@@ -48,6 +48,7 @@ __all__ = [
     "decode_txn",
     "encode_record",
     "encode_txn",
+    "is_readable",
     "read_record",
 ]
 
@@ -70,6 +71,13 @@ DIGEST_VERSION: Final = 2
 _HEADER: Final = Struct(">qiqqi")
 _DIGEST: Final = Struct(">iq")
 HEADER_BYTES: Final = 32
+# The type in the header, and the length of the path behind it.
+_unpack_type: Final = Struct(">ii").unpack_from
+_unpack_int: Final = Struct(">i").unpack_from
+_TYPE_AT: Final = 28
+# Anybody may do anything: what nearly all znodes are created with; then a flag and the parent's counter.
+_OPEN_ACL: Final = b"\0\0\0\1\0\0\0\x1f\0\0\0\5world\0\0\0\6anyone"
+_CREATE_END_BYTES: Final = len(_OPEN_ACL) + 5
 # A logged txn is as long as the longest request plus what preparing adds; what was written must be readable
 # (ZOOKEEPER-3496), so reading a txn bounds its fields only by the bytes that are there.
 _NO_LIMIT: Final = 0x7FFFFFFF
@@ -162,6 +170,40 @@ def decode_txn(payload: bytes) -> TxnRecord:
         if version == DIGEST_VERSION:
             digest = value & _MASK64
     return TxnRecord(TxnHeader(client_id, cxid, zxid, time, type_), txn, digest, payload)
+
+
+def is_readable(payload: bytes) -> bool:
+    """Whether it can be replayed from a log: by arithmetic for what nearly all txns are, else by reading all of it."""
+    if _is_plain(payload):
+        return True
+    try:
+        txn = decode_txn(payload).txn
+        if isinstance(txn, MultiTxn):
+            for part in txn.txns or []:
+                data = part.data or b""
+                read_record(part.type, Reader(data, 0, len(data), _NO_LIMIT))
+    except MarshallingError:
+        return False
+    return True
+
+
+def _is_plain(payload: bytes) -> bool:
+    """A whole setData, or a create with an open ACL, both with data."""
+    size = len(payload)
+    if size < HEADER_BYTES + 8:
+        return False
+    type_, path_bytes = _unpack_type(payload, _TYPE_AT)
+    data_at: int = HEADER_BYTES + 4 + path_bytes
+    if path_bytes < 0 or data_at + 4 > size:
+        return False
+    data_bytes: int = _unpack_int(payload, data_at)[0]
+    end = data_at + 4 + data_bytes
+    if data_bytes < 0:
+        return False
+    if type_ == codes.OP_SET_DATA:
+        return end + 4 <= size
+    is_create: bool = type_ == codes.OP_CREATE or type_ == codes.OP_CREATE2
+    return is_create and end + _CREATE_END_BYTES <= size and payload.startswith(_OPEN_ACL, end)
 
 
 def encode_record(txn: AnyTxn) -> bytes:

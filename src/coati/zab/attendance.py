@@ -12,7 +12,9 @@ from typing import Final
 from coati.errors import ProtocolError
 from coati.wire.quorum import (
     COMMIT,
+    COMMITANDACTIVATE,
     INFORM,
+    INFORMANDACTIVATE,
     NAMES,
     PROPOSAL,
     PROTOCOL_VERSION,
@@ -190,6 +192,15 @@ class Attendance:
             informs = b"".join([encode_packet(INFORM, zxid, payload) for zxid, payload in entries])
             self.send(self.observing, informs)
             self._hold(data, informs)
+
+    def activate(self, entry: Entry, designated: bytes) -> None:
+        """COMMITANDACTIVATE to all followers, INFORMANDACTIVATE to all observers: a reconfig is committed."""
+        zxid, payload = entry
+        data = encode_packet(COMMITANDACTIVATE, zxid, designated)
+        inform = encode_packet(INFORMANDACTIVATE, zxid, designated + payload)
+        self.send(self.forwarding, data)
+        self.send(self.observing, inform)
+        self._hold(data, inform)
 
     def _hold(self, data: bytes, informs: bytes) -> None:
         """Keeps it for the end of the snapshot, within reason (ZOOKEEPER-2201: a stuck peer is its own problem)."""

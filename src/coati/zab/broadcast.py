@@ -7,15 +7,17 @@ Invariant: delivered_zxid <= proposed_zxid.
 from __future__ import annotations
 
 from coati.wire.records import Id
+from coati.wire.zxid import COUNTER_MAX
 
 
 class Limits:
     """Times of the protocol: `init_ticks` to join (initLimit), `sync_ticks` of silence (syncLimit), a tick in ms.
 
-    A learner tries to connect to the leader for `connect_ticks`, `redial_ms` apart.
+    A learner tries to connect to the leader for `connect_ticks`, at most `redial_ms` apart. The zxid with the counter
+    `last_counter` is never given out; anything less than all that fits is of use for tests only.
     """
 
-    __slots__ = ("connect_ticks", "init_ticks", "redial_ms", "sync_ticks", "tick_ms")
+    __slots__ = ("connect_ticks", "init_ticks", "last_counter", "redial_ms", "sync_ticks", "tick_ms")
 
     def __init__(
         self,
@@ -25,6 +27,7 @@ class Limits:
         *,
         connect_ticks: int = 0,
         redial_ms: int = 100,
+        last_counter: int = COUNTER_MAX,
     ) -> None:
         self.tick_ms = tick_ms
         self.init_ticks = init_ticks
@@ -32,6 +35,7 @@ class Limits:
         # connectToLearnerMasterLimit, whose default is initLimit; leaderConnectDelayDuringRetryMs.
         self.connect_ticks = connect_ticks or init_ticks
         self.redial_ms = redial_ms
+        self.last_counter = last_counter
 
 
 class Broadcast:

@@ -8,8 +8,8 @@ out with a quorum of its own, so a wrong election costs time, never a write.
 Rules, as FastLeaderElection has them:
 - A server votes for the best it has heard of in its round: the largest (epoch, zxid, sid), itself to begin with. The
   upper half of a zxid is an epoch, so among servers whose last write is of their epoch (zxid, sid) is the same order.
-- A round ends with a quorum of equal votes, and then `finalize_ms` in which nobody better comes. A vote of a later
-  round starts that round anew; one of an earlier round is only answered.
+- A round ends with a quorum of equal votes, and then `finalize_ms` in which nobody better comes, or at once when
+  nobody can. A vote of a later round starts that round anew; one of an earlier round is only answered.
 - Who looks while others have decided joins them: a quorum must name one leader in one epoch, and that leader must say
   so itself. Zxid and round differ among them without meaning (ZOOKEEPER-1732, 1805).
 - Who has no vote (observers, servers outside of the view) is answered and never counted, nor is a vote for them.
@@ -67,9 +67,11 @@ class Election:
         "_deserters",
         "_finalize_at_ms",
         "_finalize_ms",
+        "_gone",
         "_has_delivered",
         "_heard",
         "_interval_ms",
+        "_is_first",
         "_max_interval_ms",
         "_min_interval_ms",
         "_outbox",
@@ -115,6 +117,9 @@ class Election:
         # Who came with a later round while this one was ending, and who looks again since it ended.
         self._put_off: dict[int, None] = {}
         self._deserters: dict[int, None] = {}
+        # Who has crashed, as far as is known; not asked for in the first election of this process.
+        self._gone: dict[int, None] = {}
+        self._is_first = True
         # When a server of the view was last answered while this one looks.
         self._answered_ms: dict[int, int] = {}
         self._interval_ms = min_interval_ms
@@ -130,8 +135,10 @@ class Election:
     def begin(self, now_ms: int, vote: Vote) -> None:
         """Looks for a leader, in the next round. `vote` is for this server; without a vote it can only follow."""
         self._own = vote if self._view.is_voter(self._sid) else Vote(NOBODY, NOBODY, NOBODY)
+        self._is_first = self.state == LOOKING
         self.state = LOOKING
         self.decided = None
+        self._gone = {}
         self._outside = {}
         self._put_off = {}
         self._deserters = {}
@@ -143,6 +150,7 @@ class Election:
         """A notification has come, from whomever and whatever it says."""
         if self.round == 0 or sender == self._sid:
             return
+        self._gone.pop(sender, None)
         is_looking = n.state == LOOKING
         if not self._view.is_voter(sender):
             # Java answers whatever it says; two servers that do not know each other would never stop.
@@ -157,6 +165,15 @@ class Election:
         elif n.state != OBSERVING and self._view.is_voter(n.leader):
             self._on_decided_peer(now_ms, sender, n)
 
+    def on_refused(self, now_ms: int, sid: int) -> None:
+        """The host of a server refuses to connect to its election port: it does not run.
+
+        Where this process has just started the others may be starting, too, and are waited for.
+        """
+        if self.state == LOOKING and not self._is_first:
+            self._gone[sid] = None
+            self._count(now_ms)
+
     def settled(self, state: int, vote: Vote) -> None:
         """The role is taken: this is what is answered from now on."""
         self.state = state
@@ -166,6 +183,16 @@ class Election:
     def set_vote_epoch(self, epoch: int) -> None:
         """The leader has got its own epoch, which is what late joiners compare (QuorumPeer.updateElectionVote)."""
         self.vote = Vote(self.vote.leader, self.vote.zxid, epoch)
+
+    def set_view(self, view: View) -> None:
+        """A reconfig: others vote from now on. Who looks begins anew."""
+        self._view = view
+        self._config = view.to_text()
+        self._config_version = view.version
+
+    def appoint(self, vote: Vote) -> None:
+        """A reconfig has named who is to lead: nobody is asked (QuorumPeer.updateVote)."""
+        self._decide(vote)
 
     def on_delivered(self) -> None:
         """A vote has left for another server: somebody can be reached."""
@@ -331,9 +358,15 @@ class Election:
         was heard is above ours, which rises with each that is. So all votes of the round, also those on their way, are
         at most ours; nor does anybody's log grow without a leader, so those of later rounds are, too. Java's wait would
         end with the same outcome. (What a server claimed before it crashed and lost it is better not waited for.)
-        Only for who was not heard it is worth waiting: it may have more, which is then not thrown away.
+        Only for who was not heard it is worth waiting: it may have more, which is then not thrown away. Not for who
+        does not run, if it is not the one elected: most elections are begun by the crash of a leader, and would wait
+        for its vote. Should it come all the same it joins a leader who has what was ever committed, as a late one does.
         """
-        return all(sid in self._heard for sid in self._view.voters() if self._view.weight(sid) > 0)
+        for sid in self._view.voters():
+            is_gone = sid in self._gone and sid != self.vote.leader
+            if self._view.weight(sid) > 0 and sid not in self._heard and not is_gone:
+                return False
+        return True
 
     def _decide(self, vote: Vote) -> None:
         self.vote = vote

@@ -69,6 +69,7 @@ from coati.zab.attendance import (
 )
 from coati.zab.broadcast import Broadcast, Limits
 from coati.zab.history import Entry, History, plan
+from coati.zab.learner import MAX_EPOCH_STEP
 from coati.zab.outbox import Outbox, RemoteRequest
 from coati.zab.quorum import View
 from coati.zab.rounds import NO_LINK, Rounds
@@ -318,7 +319,7 @@ class Leader(Broadcast):
             return
         assert self.is_established, "a quorum has all of the history first"
         assert zxid == self.proposed_zxid + 1, "proposals are numbered without gaps"
-        if zxid & COUNTER_MAX == COUNTER_MAX:
+        if zxid & COUNTER_MAX >= self._limits.last_counter:
             # ZOOKEEPER-1277: the counter would run into the epoch.
             self._end("the counter of the zxids is used up")
             return
@@ -414,6 +415,9 @@ class Leader(Broadcast):
             if sid in self._view.servers and accepted_epoch >= self.epoch:
                 self.epoch = accepted_epoch + 1
             self._advance()
+        elif self.is_established and sid in self._view.servers and 0 < accepted_epoch - self.epoch < MAX_EPOCH_STEP:
+            # It may follow a later leader only; with Java's it stays outside until there is one.
+            self._end(f"server {sid} has accepted the epoch {accepted_epoch}")
         elif self._phase > PROPOSING:
             self._ask(learner)
 
@@ -543,16 +547,22 @@ class Leader(Broadcast):
         outstanding = self._outstanding
         if not outstanding or outstanding[0][0] > self._synced_zxid:
             return
-        upto = min(self._view.quorum_zxid(self._acked), self._synced_zxid)
+        upto = min(self._agreed_zxid(), self._synced_zxid)
         committed: list[Entry] = []
         while outstanding and outstanding[0][0] <= upto:
             committed.append(outstanding.popleft())
         if committed:
+            outbox = self._outbox
+            if outbox.witness is not None:
+                outbox.witness(committed, self._acked)
             self._history.extend(committed)
             self.delivered_zxid = committed[-1][0]
-            self._outbox.deliveries += committed
+            outbox.deliveries += committed
             self.attendance.commit(committed)
             self.rounds.answer(self.delivered_zxid, self.proposed_zxid)
+
+    def _agreed_zxid(self) -> int:
+        return self._view.quorum_zxid(self._acked)
 
     # The end
 

@@ -79,8 +79,9 @@ PREPARED: Final = 9
 SERVING: Final = 10
 OVER: Final = 11
 
-# Learner.connectToLeader.
-DIALS: Final = 5
+# Learner.connectToLeader, whose five are as far apart from the first: a leader that took office a moment later than
+# its learner is reached a moment later.
+DIALS: Final = 8
 # What may wait for this server's own disk. More is sent only by a leader who does not wait for acknowledgements.
 MAX_HELD_BYTES: Final = 256 << 20
 # No ensemble has a million elections while one of its servers is away; a server without history accepts any epoch.
@@ -101,8 +102,8 @@ class Learner(Broadcast):
         "_accepted_epoch", "_acks", "_answered", "_committed", "_config_version", "_current_epoch", "_dial_at_ms",
         "_dials", "_forgives", "_heard_ms", "_held", "_held_bytes", "_known_zxid", "_last_allowed", "_limits",
         "_link", "_max_held_bytes", "_proposed", "_receives", "_requests", "_served", "_sid",
-        "_snapshot_zxid", "_synced_zxid", "_syncs", "_told_zxid", "_touched", "_truncate_to", "_unacked", "config",
-        "epoch", "is_observer", "is_over", "is_serving", "leader_sid", "outbox", "reason", "state", "waits",
+        "_snapshot_zxid", "_synced_zxid", "_syncs", "_told_zxid", "_touched", "_truncate_to", "_unacked", "again_zxid",
+        "config", "epoch", "is_observer", "is_over", "is_serving", "leader_sid", "outbox", "reason", "state", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -149,7 +150,7 @@ class Learner(Broadcast):
         self._committed: deque[tuple[int, bytes]] = deque(tail)
         if tail:
             self.delivered_zxid = delivered_zxid
-        self._told_zxid = last_zxid
+        self._told_zxid = self.again_zxid = last_zxid
         self._synced_zxid = last_zxid if synced_zxid == NOTHING else synced_zxid
         self._known_zxid = committed_zxid
         self._snapshot_zxid = _NEVER
@@ -223,7 +224,7 @@ class Learner(Broadcast):
             self.refuse("the leader cannot be reached")
         elif not self.is_over:
             self._dials += 1
-            self._dial_at_ms = now_ms + self._limits.redial_ms
+            self._dial_at_ms = now_ms + min(self._limits.redial_ms, self._limits.redial_ms << self._dials >> 5)
 
     def on_lost(self, link: int) -> None:
         """The link is gone."""
@@ -355,9 +356,9 @@ class Learner(Broadcast):
         self.epoch = epoch
         self._last_allowed = make_zxid(epoch, COUNTER_MAX)
         if epoch == accepted:
-            # Acknowledged once already; the leader must not count it again.
+            # Acknowledged once already; the leader must not count it again, so it need not be the truth.
             self._enter(CHOOSING)
-            self._send(ACKEPOCH, self._told_zxid, encode_int(-1))
+            self._send(ACKEPOCH, self.again_zxid, encode_int(-1))
         else:
             self._enter(ACCEPTING)
             self.outbox.accepted_epoch = epoch

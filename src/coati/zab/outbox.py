@@ -6,6 +6,7 @@ durable: machines wait for `on_synced` and `on_epochs` themselves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from coati.wire.quorum import Notification
@@ -39,6 +40,7 @@ class Outbox:
     it lives).
     `snapshots`: links on which the tree is to be sent.
     For the log: `refusals` (link, sid or -1, why) of learners whose links are closed.
+    For whoever checks a leader: `witness` hears of what is committed, and by voter up to where acks were counted.
     """
 
     __slots__ = (
@@ -59,9 +61,11 @@ class Outbox:
         "touched",
         "truncate_to",
         "votes",
+        "witness",
     )
 
     def __init__(self) -> None:
+        self.witness: Callable[[list[tuple[int, bytes]], dict[int, int]], None] | None = None
         self.votes: list[tuple[int, Notification]] = []
         self.sends: list[tuple[int, bytes]] = []
         self.closes: list[int] = []

@@ -24,6 +24,9 @@ from coati.zab.quorum import View
 
 Entry = tuple[int, bytes]
 
+# The end of no log: it is above all of epoch 0, that of a server alone, and below whatever an ensemble has logged.
+NOWHERE_ZXID: Final = 0xFFFFFFFF
+
 STATE_NAMES: Final[dict[int, str]] = {
     LOOKING: "LOOKING",
     FOLLOWING: "FOLLOWING",
@@ -33,15 +36,21 @@ STATE_NAMES: Final[dict[int, str]] = {
 
 
 class PeerConfig:
-    """What of the configuration the peer needs."""
+    """What of the configuration the peer needs.
+
+    `is_dynamic`: the members may change (reconfigEnabled). `seen` is a later view, which may not have been committed.
+    """
 
     __slots__ = (
         "commit_log_count",
         "forces_snapshot",
+        "is_dynamic",
+        "is_standalone_enabled",
         "limits",
         "linearizable_sync",
         "max_notification_ms",
         "min_notification_ms",
+        "seen",
         "sid",
         "view",
     )
@@ -57,6 +66,9 @@ class PeerConfig:
         forces_snapshot: bool = False,
         min_notification_ms: int = 200,
         max_notification_ms: int = 60_000,
+        is_dynamic: bool = False,
+        is_standalone_enabled: bool = True,
+        seen: View | None = None,
     ) -> None:
         self.sid = sid
         self.view = view
@@ -66,6 +78,9 @@ class PeerConfig:
         self.forces_snapshot = forces_snapshot
         self.min_notification_ms = min_notification_ms
         self.max_notification_ms = max_notification_ms
+        self.is_dynamic = is_dynamic
+        self.is_standalone_enabled = is_standalone_enabled
+        self.seen = seen
 
 
 class Peer:
@@ -76,11 +91,13 @@ class Peer:
     """
 
     __slots__ = (
+        "_asked_epoch",
         "_committed_zxid",
         "_diff_limit_bytes",
         "_has_told_epoch",
         "_holds",
         "_is_observer",
+        "_leader_type",
         "_links",
         "_read_log",
         "_remembered",
@@ -136,6 +153,7 @@ class Peer:
         self.term = 0
         self.over_reason = ""
         self._is_observer = not config.view.is_voter(config.sid)
+        self._leader_type = Leader
         self._links: dict[int, None] = {}
         # How many of the deliveries that wait are in the history.
         self._remembered = 0
@@ -143,11 +161,17 @@ class Peer:
         self._committed_zxid = 0
         self._has_told_epoch = False
         self._holds = 0
+        # In which a leader's TRUNC could not be done here.
+        self._asked_epoch = NOTHING
         self._read_log = read_log
         self._diff_limit_bytes = diff_limit_bytes
         self._touched = touched
 
     # Doors.
+
+    def in_force(self) -> View:
+        """What a quorum is for this server."""
+        return self.config.view
 
     def start(self, now_ms: int) -> None:
         """Begins to look for a leader."""
@@ -166,6 +190,11 @@ class Peer:
         self.election.on_vote(now_ms, sender, notification)
         if notification.state == LOOKING and isinstance(self.role, Leader):
             self.role.on_looking(sender, now_ms)
+        self._settle(now_ms)
+
+    def on_refused(self, sid: int, now_ms: int) -> None:
+        """Nobody listens on the election port of a server, though its host answers."""
+        self.election.on_refused(now_ms, sid)
         self._settle(now_ms)
 
     def on_link(self, link: int, now_ms: int) -> None:
@@ -257,13 +286,32 @@ class Peer:
         assert self._holds, "it was held"
         self._holds -= 1
 
+    @property
+    def can_ask_for_snapshot(self) -> bool:
+        """Whether a TRUNC that cannot be done has another way: this leader has not been asked yet."""
+        return isinstance(self.role, Learner) and self.role.epoch != self._asked_epoch
+
     def on_truncated(self, last_zxid: int | None, tree_zxid: int, now_ms: int) -> None:
-        """The log ends at `last_zxid` now, the tree at `tree_zxid`; None: it could not be cut, and all is as it was."""
+        """The log ends at `last_zxid` now, the tree at `tree_zxid`.
+
+        None: it could not be cut, and the tree has all that is logged. The leader is asked for a snapshot: he sends one
+        to who comes again and ends where he has nothing (LearnerHandler.queueCommittedProposals). At once, as he may
+        have no quorum without this server, and then nobody elects him. To another leader the truth is told, as he may
+        need it to see who is ahead.
+        """
+        role = self.role
         if last_zxid is not None:
             self._set_end(last_zxid, tree_zxid)
-        if isinstance(self.role, Learner):
-            self.role.on_truncated(last_zxid)
-            self._settle(now_ms)
+            if isinstance(role, Learner):
+                role.on_truncated(last_zxid)
+                self._settle(now_ms)
+        elif isinstance(role, Learner):
+            role.refuse("TRUNC below every snapshot that is here: another one is asked for")
+            self.over_reason = role.reason
+            self._leave(role)
+            self._set_end(tree_zxid, tree_zxid)
+            self._asked_epoch = role.epoch
+            self._learn(role.leader_sid, now_ms)
 
     def on_snapshot_installed(self, zxid: int, now_ms: int) -> None:
         """The leader's snapshot is this server's tree now, and durable."""
@@ -333,9 +381,9 @@ class Peer:
         self.outbox.deliveries += self.tail
         self._remember()
         self.tail = []
-        role = Leader(
+        role = self._leader_type(
             sid=self.config.sid,
-            view=self.config.view,
+            view=self.in_force(),
             history=self.history,
             last_zxid=self.logged_zxid,
             synced_zxid=self.synced_zxid,
@@ -370,6 +418,8 @@ class Peer:
             now_ms=now_ms,
             touched=self._touched,
         )
+        if self._asked_epoch != NOTHING:
+            role.again_zxid = NOWHERE_ZXID
         self.tail = []
         self.role = role
 
@@ -401,6 +451,7 @@ class Peer:
         self.logged_zxid = zxid
         self.delivered_zxid = tree_zxid
         self.synced_zxid = zxid
+        self._asked_epoch = NOTHING
         if self.history.max_zxid != tree_zxid:
             # The first txn of an epoch follows whatever is there, so nothing else would show the hole.
             self.history.clear(tree_zxid)

@@ -45,6 +45,10 @@ class Rounds:
         self._pending: deque[PendingSync] = deque()
         self.begun = 0
 
+    def set_view(self, view: View) -> None:
+        """A quorum is another one from now on."""
+        self._view = view
+
     def begin(self, proposed_zxid: int) -> None:
         """A PING to all who follow. Whoever answers had not left for a later leader when it was sent."""
         self.begun += 1
