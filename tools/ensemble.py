@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -24,7 +23,7 @@ from typing import Final, Self, TypeVar
 
 from tests.interop.peers import HOST, CoatiServer
 from tools.hardware import WallClock
-from tools.javapeer import JavaServer, four_letter
+from tools.javapeer import JavaServer, four_letter, free_ports
 from tools.namespaces import Namespaces
 
 T = TypeVar("T")
@@ -213,15 +212,6 @@ def said(host: str, port: int) -> dict[str, str]:
     except OSError:
         return {}
     return {name: value for name, _, value in (line.partition(": ") for line in answer.splitlines())}
-
-
-def free_ports(count: int) -> list[int]:
-    """So many TCP ports that were free a moment ago, no two the same."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 class Wires:

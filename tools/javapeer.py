@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import glob
 import os
+import random
 import shutil
 import signal
 import socket
@@ -49,6 +51,8 @@ POLL_S = 0.02
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 PORT_ATTEMPTS = 3
+# Below those that Linux takes for the clients' ends (ip_local_port_range).
+SERVER_PORTS = range(12_000, 21_000)
 LOG_TAIL_BYTES = 4000
 
 LOG4J2 = """status = error
@@ -140,12 +144,27 @@ def extract_jars(package: Path, dest: Path) -> list[Path]:
     return jars
 
 
+def free_ports(count: int, host: str = HOST) -> list[int]:
+    """So many TCP ports that were free a moment ago, no two the same, and none that the kernel gives to who connects.
+
+    Else a client that asks again and again whether a server is there takes its port sooner or later: the kernel chooses
+    that very one for the client's end, which is then connected to itself.
+    """
+    dice = random.SystemRandom()
+    found: list[int] = []
+    while len(found) < count:
+        port = dice.choice(SERVER_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            if port not in found:
+                found.append(port)
+    return found
+
+
 def free_port(host: str = HOST) -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One of them."""
+    (port,) = free_ports(1, host)
+    return port
 
 
 def four_letter(host: str, port: int, word: str, timeout_s: float = 2.0) -> str:

@@ -70,6 +70,8 @@ LONG_S: Final = 3.0
 SHORT_S: Final = 1.0
 # What the others have to go on in, and a server on a full disk to find out.
 GO_ON_S: Final = 20.0
+# How often a server may lose its leader while its tree is read.
+OBSERVATIONS: Final = 5
 KILLING: Final = ("kill leader", "kill follower", "kill two", "kill all", "stop leader", "stop follower", "roll")
 FREEZING: Final = ("freeze leader", "freeze follower", "freeze all")
 # These need a network that can be cut.
@@ -561,7 +563,14 @@ class ClusterStorm:
             self.history.opened(session.session_id)
             self.history.abandoned(session.session_id)
             session.call(raw.SYNC, raw.ustring("/"))
-        observe(self.history, host, port, self.history.directories[0])
+        for _ in range(OBSERVATIONS):
+            with contextlib.suppress(raw.Closed):
+                observe(self.history, host, port, self.history.directories[0])
+                break
+            # It lost its leader meanwhile, as on a machine that stands still.
+            self.ensemble.wait_all()
+        else:
+            self.history.fault(f"server {sid} closes each connection that reads its tree")
         member = self.ensemble.members[sid]
         if peers.monitor(member).get("digest_mismatches_count", "0") != "0":
             self.history.fault(f"server {sid} counts digests that did not fit")

@@ -13,21 +13,13 @@ from coati.server.links import LinkLimits, Links
 from coati.server.ports import Acceptor, Lookup
 from coati.wire.quorum import LOOKING, Notification, Packet
 from coati.zab.quorum import Server, View
+from tools.javapeer import free_ports
 
 Run = Callable[[Awaitable[None]], None]
 
 HOST: Final = "127.0.0.1"
 WAIT_S: Final = 20
 POLL_S: Final = 0.004
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def make_view(*sids: int, hosts: Sequence[str] = (), observers: Sequence[int] = ()) -> View:

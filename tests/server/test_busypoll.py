@@ -12,11 +12,11 @@ LIMIT_US = 300
 class Bench:
     """A loop and a clock by hand: each turn of the loop takes 10 us."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, outlasts: bool = False) -> None:
         self.now_us = 0
         self.ways_given = 0
         self.posted: list[Callable[[], None]] = []
-        self.poll = BusyPoll(self.posted.append, lambda: self.now_us, self.give_way, LIMIT_US)
+        self.poll = BusyPoll(self.posted.append, lambda: self.now_us, self.give_way, LIMIT_US, outlasts=outlasts)
 
     def give_way(self) -> None:
         self.ways_given += 1
@@ -67,3 +67,15 @@ def test_syncs_one_behind_the_other_turn_once_each_time() -> None:
         bench.poll.end(0.1)
     bench.poll.begin()
     assert bench.turn() == 1
+
+
+def test_where_others_are_waited_for_it_turns_on_behind_the_sync_within_the_limit() -> None:
+    bench = Bench(outlasts=True)
+    bench.poll.begin()
+    bench.turn()
+    bench.poll.end(0.1)
+    turns = 1 + sum(bench.turn() for _ in range(1000))
+    assert LIMIT_US / 10 <= turns <= LIMIT_US / 10 + 1
+    bench.poll.begin()
+    bench.poll.end(0.4)
+    assert [bench.turn() for _ in range(2)] == [1, 0]

@@ -239,7 +239,11 @@ class Server:
         config, give_way = self._config, getattr(os, "sched_yield", None)
         if give_way is None or config.busy_poll_us <= 0:
             return None
-        return BusyPoll(self._loop.call_soon, self._clock.monotonic_us, give_way, config.busy_poll_us)
+        # Two disks one after the other, and the ways between: measured with three servers on two processors, a lone
+        # write takes three quarters of what it takes if the loop sleeps behind its own sync.
+        is_alone = config.ensemble is None
+        limit_us = config.busy_poll_us if is_alone else 2 * config.busy_poll_us
+        return BusyPoll(self._loop.call_soon, self._clock.monotonic_us, give_way, limit_us, outlasts=not is_alone)
 
     def _load(self) -> Loaded:
         config, clock = self._config, self._clock

@@ -34,6 +34,8 @@ logger = logging.getLogger("coati.server.votes")
 # Time between two attempts to reach a server, doubled after each; what starts anew starts with the shorter one.
 MIN_REDIAL_S: Final = 0.2
 MAX_REDIAL_S: Final = 2.0
+# The same when the attempt had led to a connection that stood: an election wants to know whether that server runs.
+STOOD_REDIAL_S: Final = 0.05
 # What a server has not acknowledged for so long never will be: Linux would try for a quarter of an hour.
 UNACKED_MS: Final = 10_000
 
@@ -340,7 +342,7 @@ class ElectionPort:
         if peer.timer is not None:
             peer.timer.cancel()
             peer.timer = None
-        peer.gap_s = MIN_REDIAL_S
+        peer.gap_s = STOOD_REDIAL_S
         peer.refusal = ""
         peer.is_refused = False
         logger.info("election connection stands sid=%d peer=%s", peer.sid, conn.name)
