@@ -44,18 +44,33 @@ def take(session: raw.Session, root: str = "/") -> dict[str, Shown]:
             session.send(raw.GET_DATA, raw.path_watch(path))
             session.send(raw.GET_ACL, raw.ustring(path))
         for path in part:
-            (data, stat), (acl, again) = (_body(session, op, path) for op in (raw.GET_DATA, raw.GET_ACL))
-            assert stat == again, f"{path}: getData and getACL show different Stats"
-            picture[path] = Shown(data, stat, tuple(acl))
+            shown, (acl, again) = _shown_data(session, path), _shown_acl(session, path)
+            assert shown[1] == again, f"{path}: getData and getACL show different Stats"
+            picture[path] = Shown(*shown, acl)
     return picture
 
 
-def _body(session: raw.Session, op: int, path: str) -> tuple[object, ...]:
+def _shown_data(session: raw.Session, path: str) -> tuple[bytes | None, raw.Stat]:
+    data, stat = _body(session, raw.GET_DATA, path)
+    assert data is None or isinstance(data, bytes)
+    assert isinstance(stat, raw.Stat)
+    return data, stat
+
+
+def _shown_acl(session: raw.Session, path: str) -> tuple[tuple[raw.Acl, ...], raw.Stat]:
+    acl, stat = _body(session, raw.GET_ACL, path)
+    assert isinstance(acl, list)
+    assert isinstance(stat, raw.Stat)
+    return tuple(acl), stat
+
+
+def _body(session: raw.Session, op: int, path: str) -> tuple[object, object]:
     reply = session.reply()
     assert reply.err == 0, f"op {op} of {path}: {reply.err}"
     body = raw.decode(op, reply.body)
     assert isinstance(body, tuple)
-    return body
+    first, stat = body
+    return first, stat
 
 
 def password(session_id: int) -> bytes:
