@@ -18,7 +18,7 @@ from typing import Final
 from coati.bench import BenchFailed, Session, run
 from coati.bench.run import payload
 from coati.bench.session import connect_request, request_frame
-from coati.errors import NodeExistsError
+from coati.errors import NodeExists
 from coati.wire.codes import OP_SET_DATA
 from coati.wire.records import SetDataRequest
 from tools.bench_group import LEADER_LIMIT_S, SYNC_LIMIT, TICK_MS, VOTERS, Group, group, kill, whole_machine
@@ -201,7 +201,7 @@ def _prepare(three: Group) -> None:
     """All serve, and there is what is to be written to."""
     for server in three.servers:
         first_answer(server)
-    with Session(three.servers[0].address, SESSION_TIMEOUT_MS) as session, suppress(NodeExistsError):
+    with Session(three.servers[0].address, SESSION_TIMEOUT_MS) as session, suppress(NodeExists):
         session.create(PROBE)
 
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from coati.core.replay import stage_payload
 from coati.core.tree import pristine
-from coati.errors import BadArgumentsError, ConfigError, MarshallingError, StorageCorrupt
+from coati.errors import BadArguments, ConfigError, MarshallingError, StorageCorrupt
 from coati.seams import Disk
 from coati.server.config import Entry, build_config
 from coati.server.properties import parse_properties
@@ -166,7 +166,7 @@ def run_path(data: bytes) -> None:
     is_sequential, path = bool(data) and data[0] & 1 == 1, data[1:]
     try:
         validate_path(path, is_sequential)
-    except BadArgumentsError:
+    except BadArguments:
         assert not is_path(path + b"1" if is_sequential else path), "a path that Java takes"
         return
     assert is_path(path + b"1" if is_sequential else path), "a path that Java refuses"

@@ -44,7 +44,33 @@ THROTTLED_OP: Final = -127
 
 
 class ZKError(Exception):
-    """Root of every error coati raises on purpose."""
+    """Root of every error coati raises on purpose.
+
+    What the client adds when it knows: `path` of the znode, `op` (the verb that was called), `server` ("host:port"),
+    `session_id`, and `hint`, what to do about it. `maybe_applied`: a write was sent and its fate is unknown.
+    """
+
+    path: str = ""
+    op: str = ""
+    server: str = ""
+    session_id: int = 0
+    hint: str = ""
+    maybe_applied: bool = False
+
+    def __str__(self) -> str:
+        where = " ".join(part for part in (self.op, self.path) if part)
+        told = " ".join(part for part in (f"{where}:" if where else "", self.what()) if part)
+        if self.maybe_applied:
+            told += "; the write may have been applied"
+        if self.hint:
+            told += f" ({self.hint})"
+        if self.server or self.session_id:
+            told += f" [server {self.server or 'none'}, session {self.session_id:#x}]"
+        return told
+
+    def what(self) -> str:
+        """What happened, without where."""
+        return super().__str__() or type(self).__name__
 
 
 class KeeperError(ZKError):
@@ -56,171 +82,222 @@ class KeeperError(ZKError):
     code: int = SYSTEM_ERROR
     class_code: ClassVar[int] = SYSTEM_ERROR
 
-    def __init__(self, path: bytes = b"", code: int | None = None) -> None:
-        self.path = path
+    def __init__(self, path: bytes | str = b"", code: int | None = None) -> None:
+        super().__init__()
+        self.path = path if isinstance(path, str) else path.decode("utf-8", "backslashreplace")
         self.code = self.class_code if code is None else code
-        super().__init__(f"{type(self).__name__} ({self.code}) {path.decode('utf-8', 'backslashreplace')}".rstrip())
 
-    def __reduce__(self) -> tuple[type[KeeperError], tuple[bytes, int]]:
+    def what(self) -> str:
+        return f"{type(self).__name__} ({self.code})"
+
+    def __reduce__(self) -> tuple[type[KeeperError], tuple[str, int], dict[str, object]]:
         # Copied, or sent to another process, it is built again; the message alone would not do.
-        return type(self), (self.path, self.code)
+        return type(self), (self.path, self.code), dict(vars(self))
 
 
-class RuntimeInconsistencyError(KeeperError):
+class RuntimeInconsistency(KeeperError):
     """An operation of a multi that was not reached, because another one failed."""
 
     class_code = RUNTIME_INCONSISTENCY
 
 
-class MarshallingErrorReply(KeeperError):
+class MarshallingRefused(KeeperError):
     """The server could not read the request."""
 
     class_code = MARSHALLING_ERROR
 
 
-class UnimplementedError(KeeperError):
+class Unimplemented(KeeperError):
     """The server does not have this operation."""
 
     class_code = UNIMPLEMENTED
 
 
-class BadArgumentsError(KeeperError):
+class BadArguments(KeeperError):
     """A path, flag or value breaks the rules."""
 
     class_code = BAD_ARGUMENTS
 
 
-class NoNodeError(KeeperError):
+class NoNode(KeeperError):
     """The znode, or the parent of the one to create, is not there."""
 
     class_code = NO_NODE
 
 
-class NoAuthError(KeeperError):
+class NoAuth(KeeperError):
     """The ACL does not permit it."""
 
     class_code = NO_AUTH
 
 
-class BadVersionError(KeeperError):
+class BadVersion(KeeperError):
     """The expected version is not the current one."""
 
     class_code = BAD_VERSION
 
 
-class NoChildrenForEphemeralsError(KeeperError):
+class NoChildrenForEphemerals(KeeperError):
     """An ephemeral znode cannot be a parent."""
 
     class_code = NO_CHILDREN_FOR_EPHEMERALS
 
 
-class NodeExistsError(KeeperError):
+class NodeExists(KeeperError):
     """The znode is there already."""
 
     class_code = NODE_EXISTS
 
 
-class NotEmptyError(KeeperError):
+class NotEmpty(KeeperError):
     """The znode to delete has children."""
 
     class_code = NOT_EMPTY
 
 
-class SessionExpiredError(KeeperError):
+class SessionExpired(KeeperError):
     """The session is over; nothing of it will be executed any more. A new session is needed."""
 
     class_code = SESSION_EXPIRED
 
 
-class InvalidACLError(KeeperError):
+class InvalidACL(KeeperError):
     """The ACL is empty, malformed or names nobody."""
 
     class_code = INVALID_ACL
 
 
-class AuthFailedError(KeeperError):
+class AuthFailed(KeeperError):
     """The credentials were refused."""
 
     class_code = AUTH_FAILED
 
 
-class SessionMovedError(KeeperError):
+class SessionMoved(KeeperError):
     """The session lives on another connection now."""
 
     class_code = SESSION_MOVED
 
 
-class NotReadOnlyError(KeeperError):
+class NotReadOnly(KeeperError):
     """A write was sent to a read-only server. Safe to repeat elsewhere."""
 
     class_code = NOT_READ_ONLY
 
 
-class EphemeralOnLocalSessionError(KeeperError):
+class EphemeralOnLocalSession(KeeperError):
     """A local session cannot own ephemerals."""
 
     class_code = EPHEMERAL_ON_LOCAL_SESSION
 
 
-class NoWatcherError(KeeperError):
+class NoWatcher(KeeperError):
     """There is no such watch to remove or check."""
 
     class_code = NO_WATCHER
 
 
-class ReconfigDisabledError(KeeperError):
+class NewConfigNoQuorum(KeeperError):
+    """No quorum of the new configuration is in sync with the leader. Safe to repeat when it is."""
+
+    class_code = NEW_CONFIG_NO_QUORUM
+
+
+class ReconfigInProgress(KeeperError):
+    """Another reconfiguration is under way. Safe to repeat when it is done."""
+
+    class_code = RECONFIG_IN_PROGRESS
+
+
+class ReconfigDisabled(KeeperError):
     """Dynamic reconfiguration is switched off."""
 
     class_code = RECONFIG_DISABLED
 
 
-class SessionClosedRequireSaslAuthError(KeeperError):
+class SessionClosedRequireSaslAuth(KeeperError):
     """The server demands authentication before anything else."""
 
     class_code = SESSION_CLOSED_REQUIRE_SASL_AUTH
 
 
-class QuotaExceededError(KeeperError):
+class QuotaExceeded(KeeperError):
     """A hard quota forbids it."""
 
     class_code = QUOTA_EXCEEDED
 
 
-class ThrottledOpError(KeeperError):
+class Throttled(KeeperError):
     """The server is overloaded and dropped the request unexecuted. Safe to repeat later."""
 
     class_code = THROTTLED_OP
 
 
 _CLASSES: Final[tuple[type[KeeperError], ...]] = (
-    RuntimeInconsistencyError,
-    MarshallingErrorReply,
-    UnimplementedError,
-    BadArgumentsError,
-    NoNodeError,
-    NoAuthError,
-    BadVersionError,
-    NoChildrenForEphemeralsError,
-    NodeExistsError,
-    NotEmptyError,
-    SessionExpiredError,
-    InvalidACLError,
-    AuthFailedError,
-    SessionMovedError,
-    NotReadOnlyError,
-    EphemeralOnLocalSessionError,
-    NoWatcherError,
-    ReconfigDisabledError,
-    SessionClosedRequireSaslAuthError,
-    QuotaExceededError,
-    ThrottledOpError,
+    RuntimeInconsistency,
+    MarshallingRefused,
+    Unimplemented,
+    BadArguments,
+    NoNode,
+    NoAuth,
+    BadVersion,
+    NoChildrenForEphemerals,
+    NodeExists,
+    NotEmpty,
+    SessionExpired,
+    InvalidACL,
+    AuthFailed,
+    SessionMoved,
+    NotReadOnly,
+    EphemeralOnLocalSession,
+    NoWatcher,
+    NewConfigNoQuorum,
+    ReconfigInProgress,
+    ReconfigDisabled,
+    SessionClosedRequireSaslAuth,
+    QuotaExceeded,
+    Throttled,
 )
 _BY_CODE: Final[dict[int, type[KeeperError]]] = {cls.class_code: cls for cls in _CLASSES}
 
 
-def keeper_error(code: int, path: bytes = b"") -> KeeperError:
+def keeper_error(code: int, path: bytes | str = b"") -> KeeperError:
     """The error for a code of the wire; an unknown code keeps its number."""
     return _BY_CODE.get(code, KeeperError)(path, code)
+
+
+class ConnectionLoss(ZKError):
+    """The connection went before the answer came.
+
+    With `maybe_applied` a write may or may not have happened: read before you repeat it. Without, repeating is safe.
+    """
+
+
+class OperationTimeout(ZKError, TimeoutError):
+    """The call's time is up. With `maybe_applied` a write may or may not have happened."""
+
+
+class ClientClosed(ZKError):
+    """The client is closed, or was never started. Nothing was sent."""
+
+
+class ForkedClient(ZKError):
+    """This process is a fork of the one that opened the client; a session cannot be shared. Nothing was sent."""
+
+
+class LockTimeout(ZKError, TimeoutError):
+    """The lock was not free within the given time. Nothing of the attempt is left on the server."""
+
+
+class LockLost(ZKError):
+    """The lock is no longer certainly held: the session's time ran out, or its znode is gone.
+
+    What the body did since then may overlap with the next holder; guard writes with `held.guard()`.
+    """
+
+
+class LeadershipLost(LockLost):
+    """The office is no longer certainly held, for one of the reasons of LockLost."""
 
 
 class MarshallingError(ZKError):
@@ -243,6 +320,9 @@ class StorageCorrupt(ZKError):
         self.reason = reason
         self.advice = advice
         super().__init__(f"{path} at byte {offset}: {reason}" + (f". {advice}" if advice else ""))
+
+    def __str__(self) -> str:
+        return self.what()
 
     def __reduce__(self) -> tuple[type[StorageCorrupt], tuple[str, int, str, str]]:
         return type(self), (self.path, self.offset, self.reason, self.advice)

@@ -15,7 +15,7 @@ from coati.bench.fill import filled_path
 from coati.bench.ring import access_ring
 from coati.bench.run import payload
 from coati.cli.bench import main
-from coati.errors import NodeExistsError, ProtocolError
+from coati.errors import NodeExists, ProtocolError
 from tests.bench.fakeserver import GET, SET, FakeServer, Script, get_reply, reply
 
 DATA = payload(100)
@@ -155,7 +155,7 @@ def test_lone_run_goes_round_its_ring() -> None:
 def test_session_reports_what_the_server_says() -> None:
     with FakeServer() as server, Session(server.address) as session:
         session.create(b"/a", b"/a/b", b"/a/c", b"/a/b/d", data=b"1")
-        with pytest.raises(NodeExistsError):
+        with pytest.raises(NodeExists):
             session.create(b"/a/e", b"/a/b", b"/a/f")
         assert session.children(b"/a", b"/a/c", b"/a/b") == [b"/a/b", b"/a/c", b"/a/e", b"/a/f", b"/a/b/d"]
 
@@ -188,7 +188,7 @@ def test_fill_makes_exactly_what_was_asked_for(count: int, parents: int) -> None
 def test_fill_fails_when_something_is_there_already() -> None:
     with FakeServer() as server:
         server.tree |= {b"/filled": b"", b"/filled/p000000": b""}
-        with pytest.raises(NodeExistsError):
+        with pytest.raises(NodeExists):
             fill([server.address], b"/filled", 5, b"")
         del server.tree[b"/filled"]
         with pytest.raises(BenchFailed, match=r"-110: 1"):

@@ -13,7 +13,7 @@ from coati.core.acl import AccessConfig
 from coati.core.prepare import Request, is_readable
 from coati.core.replay import apply
 from coati.core.tree import CONFIG, pristine
-from coati.errors import BadArgumentsError
+from coati.errors import BadArguments
 from coati.wire import codes
 from coati.wire.records import ACL, Id
 from coati.wire.txns import (
@@ -703,7 +703,7 @@ class Planner:
     ) -> bytes:
         self.asked.append((joining, leaving, members, version, zxid))
         if leaving == "x":
-            raise BadArgumentsError
+            raise BadArguments
         return b"server.1=h:1:2\nversion=%x" % zxid
 
 

@@ -11,7 +11,7 @@ from coati.core.sessions import (
     negotiate,
     session_password,
 )
-from coati.errors import SessionExpiredError, SessionMovedError
+from coati.errors import SessionExpired, SessionMoved
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_expired_session_is_closing() -> None:
     assert len(table.expired(10_000)) == 1
     assert not table.touch(9, 4000, 10_000)
     assert not table.set_owner(9, "me")
-    with pytest.raises(SessionExpiredError):
+    with pytest.raises(SessionExpired):
         table.check(9, "me")
 
 
@@ -129,7 +129,7 @@ def test_unknown_session_is_expired_to_whoever_asks() -> None:
     assert not table.set_owner(3, "me")
     table.set_closing(3)
     table.commit_close(3)
-    with pytest.raises(SessionExpiredError):
+    with pytest.raises(SessionExpired):
         table.check(3, "me")
 
 
@@ -174,7 +174,7 @@ def test_first_owner_keeps_the_session() -> None:
     one, other = object(), object()
     table.check(9, one)
     table.check(9, one)
-    with pytest.raises(SessionMovedError):
+    with pytest.raises(SessionMoved):
         table.check(9, other)
 
 
@@ -186,7 +186,7 @@ def test_moved_session_belongs_to_the_new_owner() -> None:
     table.check(9, one)
     assert table.set_owner(9, other)
     table.check(9, other)
-    with pytest.raises(SessionMovedError):
+    with pytest.raises(SessionMoved):
         table.check(9, one)
 
 
@@ -274,5 +274,5 @@ def test_an_owner_is_whoever_is_equal() -> None:
     table.track(9, 4000, 0)
     table.check(9, 10**6)
     table.check(9, int("1000000"))
-    with pytest.raises(SessionMovedError):
+    with pytest.raises(SessionMoved):
         table.check(9, 10**6 + 1)

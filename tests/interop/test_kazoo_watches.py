@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import NoNode
 from kazoo.protocol.states import EventType, KeeperState, WatchedEvent
 from kazoo.recipe.cache import TreeCache
 from kazoo.recipe.watchers import PatientChildrenWatch
@@ -96,9 +96,9 @@ def test_child_watch_fires_for_create_delete_and_end(zk: KazooClient) -> None:
 
 def test_failed_reads_leave_no_watch(zk: KazooClient) -> None:
     inbox = Inbox()
-    with pytest.raises(NoNodeError):
+    with pytest.raises(NoNode):
         zk.get("/a", watch=inbox)
-    with pytest.raises(NoNodeError):
+    with pytest.raises(NoNode):
         zk.get_children("/a", watch=inbox)
     zk.create("/a")
     zk.create("/a/b")

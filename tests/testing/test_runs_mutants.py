@@ -15,7 +15,7 @@ if not (replica_module.__file__ or "").endswith(".py"):
 from collections.abc import Callable
 
 from coati.core.sessions import Session, SessionTable
-from coati.errors import SessionMovedError
+from coati.errors import SessionMoved
 from coati.server.handshake import Handshake
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
@@ -37,7 +37,7 @@ class KnowsNoOwner(SessionTable):
     def check(self, session_id: int, owner: object) -> None:
         try:
             super().check(session_id, owner)
-        except SessionMovedError:
+        except SessionMoved:
             return
 
 

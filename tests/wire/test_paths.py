@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from coati.errors import BAD_ARGUMENTS, BadArgumentsError
+from coati.errors import BAD_ARGUMENTS, BadArguments
 from coati.wire.paths import ROOT, parent_of, validate_path
 from tests.wire import wirepeer
 
@@ -16,7 +16,7 @@ LINES = (wirepeer.FIXTURES / "java_paths.txt").read_text().splitlines()
 def is_valid(path: bytes, sequential: bool) -> bool:
     try:
         validate_path(path, sequential)
-    except BadArgumentsError:
+    except BadArguments:
         return False
     return True
 
@@ -40,7 +40,7 @@ def test_verdicts_are_of_both_kinds_and_of_all_pieces() -> None:
 
 def test_plain_is_the_default() -> None:
     validate_path(b"/a")
-    with pytest.raises(BadArgumentsError) as refused:
+    with pytest.raises(BadArguments) as refused:
         validate_path(b"/a/")
     assert (refused.value.code, refused.value.path) == (BAD_ARGUMENTS, b"/a/")
     validate_path(b"/a/", True)

@@ -19,7 +19,7 @@ from coati.core.multi import are_reads, read_multi
 from coati.core.tree import ROOT, Tree
 from coati.core.watches import Watcher, Watches
 from coati.core.znode import STAT_BYTES, Znode
-from coati.errors import BadArgumentsError, KeeperError, MarshallingError, NoAuthError, NoNodeError, NoWatcherError
+from coati.errors import BadArguments, KeeperError, MarshallingError, NoAuth, NoNode, NoWatcher
 from coati.wire import codes
 from coati.wire.jute import NULL_LENGTH, Reader, Writer, decode_text
 from coati.wire.records import SetWatches, SetWatches2, WhoAmIResponse
@@ -231,11 +231,11 @@ class Answers:
         if node is None:
             # The empty path is Java's other name for the root.
             if path:
-                raise NoNodeError(path)
+                raise NoNode(path)
             node = self._nodes[ROOT]
         acl = node.acl
         if not acl.is_open and not self._access.allows(acl, perms, conn.auth):
-            raise NoAuthError(path)
+            raise NoAuth(path)
         return node
 
     def _get_data(self, conn: Watcher, xid: int, data: bytes, pos: int, end: int) -> bytes:
@@ -255,7 +255,7 @@ class Answers:
         node = self._nodes.get(path)
         if node is None:
             if b"\0" in path:
-                raise BadArgumentsError(path)
+                raise BadArguments(path)
             if data[path_end]:
                 # The one read that leaves a watch where there is nothing.
                 self._watches.add_data(path, conn)
@@ -345,13 +345,13 @@ class Answers:
         if watcher_type < codes.WATCHER_CHILDREN or watcher_type > codes.WATCHER_PERSISTENT_RECURSIVE:
             raise MarshallingError(f"watcher type {watcher_type}")
         if path is None:
-            raise NoWatcherError
+            raise NoWatcher
         if op == codes.OP_CHECK_WATCHES:
             found = self._watches.contains(path, watcher_type, conn)
         else:
             found = self._watches.remove(path, watcher_type, conn)
         if not found:
-            raise NoWatcherError(path)
+            raise NoWatcher(path)
         return b""
 
     def _set_watches(self, conn: Watcher, xid: int, op: int, r: Reader) -> bytes:

@@ -33,19 +33,19 @@ from coati.core.znode import (
     wrap32,
 )
 from coati.errors import (
-    BadArgumentsError,
-    BadVersionError,
-    InvalidACLError,
+    BadArguments,
+    BadVersion,
+    InvalidACL,
     KeeperError,
     MarshallingError,
-    NoAuthError,
-    NoChildrenForEphemeralsError,
-    NodeExistsError,
-    NoNodeError,
-    NotEmptyError,
-    QuotaExceededError,
-    ReconfigDisabledError,
-    UnimplementedError,
+    NoAuth,
+    NoChildrenForEphemerals,
+    NodeExists,
+    NoNode,
+    NotEmpty,
+    QuotaExceeded,
+    ReconfigDisabled,
+    Unimplemented,
 )
 from coati.wire import codes
 from coati.wire.jute import NULL_LENGTH, Reader, Writer
@@ -251,11 +251,11 @@ class Preparer:
         if op == codes.OP_RECONFIG:
             wish = r.string(), r.string(), r.string(), r.int64()
             if not self._config.reconfig_enabled:
-                raise ReconfigDisabledError
+                raise ReconfigDisabled
             self._sessions.check(request.session_id, request.conn)
             if self._planner is not None:
                 return _stage_config(self._tree, self._access, request, now_ms, self._planner.next_config(*wish, zxid))
-        raise UnimplementedError
+        raise Unimplemented
 
     # What becomes of a change
 
@@ -344,14 +344,14 @@ class Preparer:
         if node is None or not node.body:
             # A path that is there is valid; only now it matters which of the two errors it is.
             validate_path(path)
-            raise NoNodeError(path)
+            raise NoNode(path)
         if not node.acl.is_open and not self._access.allows(node.acl, codes.PERM_WRITE, request.auth):
-            raise NoAuthError(path)
+            raise NoAuth(path)
         if self._enforce_quota:
             self._check_quota(path, len(buffer) + BODY_OVERHEAD - 4 - len(node.body), 0)
         version: int = _unpack_int(node.body, _VERSION_AT)[0]
         if expected != version and expected != -1:
-            raise BadVersionError(path)
+            raise BadVersion(path)
         version = version + 1 if version != INT_MAX else -INT_MAX - 1
         return tree.stage_set_data(zxid, now_ms, path, node, buffer, version)
 
@@ -420,19 +420,19 @@ class Preparer:
         self._sessions.check(request.session_id, request.conn)
         slash = path.rfind(b"/")
         if slash < 0 or b"\0" in path:
-            raise BadArgumentsError(path)
+            raise BadArguments(path)
         fixed: list[ACL] | None = _OPEN_ENTRIES
         if entries is not _OPEN_ENTRIES:
             fixed = self._access.fixup(entries, request.auth)
             if fixed is None:
-                raise InvalidACLError(path)
+                raise InvalidACL(path)
         tree = self._tree
         parent_path = path[:slash] or ROOT
         parent = tree.find(parent_path)
         if parent is None:
-            raise NoNodeError(parent_path)
+            raise NoNode(parent_path)
         if not parent.acl.is_open and not self._access.allows(parent.acl, codes.PERM_CREATE, request.auth):
-            raise NoAuthError(path)
+            raise NoAuth(path)
         if flags and flags in _SEQUENTIAL_FLAGS:
             path = b"%s%010d" % (path, parent.cversion)
         # The parent is there, so it is valid (but for the root found under "//"); a plain name makes all of it valid.
@@ -440,9 +440,9 @@ class Preparer:
             validate_path(path)
         old = tree.staged.get(path) or tree.nodes.get(path)
         if old is not None and old.body:
-            raise NodeExistsError(path)
+            raise NodeExists(path)
         if parent.owner and tree.kinds.kind(parent.owner) == KIND_EPHEMERAL:
-            raise NoChildrenForEphemeralsError(path)
+            raise NoChildrenForEphemerals(path)
         if self._enforce_quota:
             self._check_quota(path, len(buffer) - 4, 1)
         acl = self._acls.open if fixed is _OPEN_ENTRIES else self._acls.intern(fixed)
@@ -456,14 +456,14 @@ class Preparer:
         createTTL without a TTL mode Java lets pass and dies of when it applies it; that is refused.
         """
         if flags < 0 or flags > codes.FLAG_PERSISTENT_SEQUENTIAL_WITH_TTL:
-            raise BadArgumentsError(path)
+            raise BadArguments(path)
         if flags in _TTL_FLAGS:
             if not self._tree.kinds.extended_types:
-                raise UnimplementedError(path)
+                raise Unimplemented(path)
             if not 0 < ttl <= codes.TTL_MAX_MS:
-                raise BadArgumentsError(path)
+                raise BadArguments(path)
         elif op == codes.OP_CREATE_TTL:
-            raise BadArgumentsError(path)
+            raise BadArguments(path)
         if op == codes.OP_CREATE_TTL:
             return ttl_owner(ttl)
         if op == codes.OP_CREATE_CONTAINER:
@@ -496,16 +496,16 @@ class Preparer:
         parent_path = _deletable_parent(path)
         parent = tree.find(parent_path)
         if parent is None:
-            raise NoNodeError(parent_path)
+            raise NoNode(parent_path)
         if not parent.acl.is_open and not self._access.allows(parent.acl, codes.PERM_DELETE, request.auth):
-            raise NoAuthError(path)
+            raise NoAuth(path)
         node = tree.find(path)
         if node is None:
-            raise NoNodeError(path)
+            raise NoNode(path)
         if expected != -1 and expected != _unpack_int(node.body, _VERSION_AT)[0]:
-            raise BadVersionError(path)
+            raise BadVersion(path)
         if node.child_count():
-            raise NotEmptyError(path)
+            raise NotEmpty(path)
         return tree.stage_delete(codes.OP_DELETE, zxid, path, node, parent_path, parent)
 
     def _delete_container(self, zxid: int, path: bytes) -> Change:
@@ -518,11 +518,11 @@ class Preparer:
         node = tree.find(path)
         parent = tree.find(parent_path)
         if node is None or parent is None:
-            raise NoNodeError(path)
+            raise NoNode(path)
         if node.child_count():
-            raise NotEmptyError(path)
+            raise NotEmpty(path)
         if tree.kinds.kind(node.owner) not in (KIND_CONTAINER, KIND_TTL):
-            raise BadVersionError(path)
+            raise BadVersion(path)
         return tree.stage_delete(codes.OP_DELETE_CONTAINER, zxid, path, node, parent_path, parent)
 
     # setACL, check
@@ -533,16 +533,16 @@ class Preparer:
         validate_path(path)
         fixed = self._access.fixup(record.acl, request.auth)
         if fixed is None:
-            raise InvalidACLError(path)
+            raise InvalidACL(path)
         tree = self._tree
         node = tree.find(path)
         if node is None:
-            raise NoNodeError(path)
+            raise NoNode(path)
         if not self._access.allows(node.acl, codes.PERM_ADMIN, request.auth):
-            raise NoAuthError(path)
+            raise NoAuth(path)
         aversion: int = _unpack_int(node.body, _AVERSION_AT)[0]
         if record.version != -1 and record.version != aversion:
-            raise BadVersionError(path)
+            raise BadVersion(path)
         return tree.stage_set_acl(zxid, path, node, self._acls.intern(fixed), wrap32(aversion + 1))
 
     def _check(self, request: Request, zxid: int, path: bytes, expected: int) -> Change:
@@ -551,12 +551,12 @@ class Preparer:
         tree = self._tree
         node = tree.find(path)
         if node is None:
-            raise NoNodeError(path)
+            raise NoNode(path)
         if not self._access.allows(node.acl, codes.PERM_READ, request.auth):
-            raise NoAuthError(path)
+            raise NoAuth(path)
         version: int = _unpack_int(node.body, _VERSION_AT)[0]
         if expected != -1 and expected != version:
-            raise BadVersionError(path)
+            raise BadVersion(path)
         change = tree.stage_nothing(codes.OP_CHECK, zxid, path, errors.OK)
         # Kept for the txn only, which says what the version would be if this were a write.
         change.old = node
@@ -661,16 +661,16 @@ class Preparer:
             if len(self.breaches) < _MAX_BREACHES:
                 self.breaches.append(breach)
             if breach.is_hard:
-                raise QuotaExceededError(prefix)
+                raise QuotaExceeded(prefix)
 
 
 def _stage_config(tree: Tree, access: Access, request: Request, now_ms: int, text: bytes) -> Change:
     """A reconfig: data of the config znode, whose own version is always -1."""
     node = tree.find(CONFIG)
     if node is None:
-        raise NoNodeError(CONFIG)
+        raise NoNode(CONFIG)
     if not access.allows(node.acl, codes.PERM_WRITE, request.auth):
-        raise NoAuthError(CONFIG)
+        raise NoAuth(CONFIG)
     return tree.stage_set_data(request.zxid, now_ms, CONFIG, node, encode_buffer(text), -1)
 
 
@@ -726,7 +726,7 @@ def _next_cversion(parent: Znode) -> int:
 
 def _deletable_parent(path: bytes) -> bytes:
     if b"/" not in path or b"\0" in path or path in SPECIAL_PATHS:
-        raise BadArgumentsError(path)
+        raise BadArguments(path)
     return parent_of(path)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from coati.errors import SessionExpiredError, SessionMovedError
+from coati.errors import SessionExpired, SessionMoved
 
 PASSWORD_BYTES: Final = 16
 _SUPER_SECRET: Final = 0xB3415C00
@@ -144,16 +144,16 @@ class SessionTable:
         return True
 
     def check(self, session_id: int, owner: object) -> None:
-        """Before a request is prepared: raises SessionExpiredError or SessionMovedError.
+        """Before a request is prepared: raises SessionExpired or SessionMoved.
 
         The first owner to ask keeps the session until `set_owner` moves it (SessionTrackerImpl.checkSession).
         """
         session = self.sessions.get(session_id)
         if session is None or session.is_closing:
-            raise SessionExpiredError
+            raise SessionExpired
         if session.owner is not owner and session.owner != owner:
             if session.owner is not None:
-                raise SessionMovedError
+                raise SessionMoved
             session.owner = owner
 
     def set_timeout(self, session: Session, timeout_ms: int, now_ms: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from coati.errors import BadArgumentsError
+from coati.errors import BadArguments
 
 ROOT: Final = b"/"
 
@@ -23,11 +23,11 @@ _BAD_ELEMENT: Final = re.compile(rb"/\.{0,2}(?:/|\Z)")
 
 
 def validate_path(path: bytes, sequential: bool = False) -> None:
-    """Raises BadArgumentsError as Java does; a sequential path is tested with a digit appended."""
+    """Raises BadArguments as Java does; a sequential path is tested with a digit appended."""
     if sequential:
         path = path + b"1"
     if _PLAIN.fullmatch(path) is None and not _is_valid(path):
-        raise BadArgumentsError(path)
+        raise BadArguments(path)
 
 
 def _is_valid(path: bytes) -> bool:

@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Final
 
 from coati import errors
-from coati.errors import BadArgumentsError, BadVersionError, ConfigError, ProtocolError, keeper_error
+from coati.errors import BadArguments, BadVersion, ConfigError, ProtocolError, keeper_error
 from coati.wire.addresses import is_wildcard, java_long, java_strip
 from coati.wire.codes import OP_RECONFIG
 from coati.wire.txns import SetDataTxn, decode_txn
@@ -111,20 +111,20 @@ class Wish:
 def next_view(before: View, wish: Wish, zxid: int, *, is_standalone_enabled: bool) -> View:
     """The view that a client wishes for, with the version `zxid`. Raises KeeperError, in the order of Java's checks."""
     if wish.version != -1 and wish.version != before.version:
-        raise BadVersionError
+        raise BadVersion
     try:
         members = _all_members(wish.members) if wish.members is not None else _changed_members(before, wish)
         voters = len(members.voters())
     except ConfigError:
-        raise BadArgumentsError from None
+        raise BadArguments from None
     if is_standalone_enabled and voters < 2:
-        raise BadArgumentsError
+        raise BadArguments
     view = View(members.servers, members.groups, members.weights, zxid)
     try:
         # As all servers will read it.
         return View.from_text(view.to_text())
     except ProtocolError:
-        raise BadArgumentsError from None
+        raise BadArguments from None
 
 
 def _all_members(text: str) -> View:
@@ -141,21 +141,21 @@ def _all_members(text: str) -> View:
 def _changed_members(view: View, wish: Wish) -> View:
     if view.groups:
         # Where would a new server belong?
-        raise BadArgumentsError
+        raise BadArguments
     servers = dict(view.servers)
     for leaving in _split(wish.leaving, ","):
         servers.pop(_sid(leaving), None)
     for joining in _split(wish.joining, ","):
         parts = _split(joining, "=")
         if len(parts) != 2:
-            raise BadArgumentsError
+            raise BadArguments
         sid = _sid(parts[0][parts[0].rfind(".") + 1 :])
         server = Server.from_text(sid, parts[1])
         if not server.client:
-            raise BadArgumentsError
+            raise BadArguments
         taken = [address for other in servers.values() if other.sid != sid for address in _addresses(other)]
         if any(address in taken for address in _addresses(server)):
-            raise BadArgumentsError
+            raise BadArguments
         servers[sid] = server
     return View.build(servers.values(), {}, {})
 
