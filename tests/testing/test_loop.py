@@ -104,8 +104,8 @@ def test_nobody_is_waited_for_who_does_not_come(loop: SimLoop) -> None:
         loop.run_until_complete(asyncio.Event().wait())
 
 
-def test_a_run_has_an_end() -> None:
-    loop = SimLoop(SimClock(), limit_s=10)
+def test_a_run_has_an_end(loop: SimLoop) -> None:
+    loop.set_limit(10)
 
     async def turns() -> None:
         for _ in range(100):
@@ -113,10 +113,6 @@ def test_a_run_has_an_end() -> None:
 
     with pytest.raises(Deadlock, match="not over after 10 virtual seconds"):
         loop.run_until_complete(turns())
-    for task in loop.all_tasks():
-        task.cancel()
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
 
 
 def _cancelled_in(ballast: int) -> list[int]:

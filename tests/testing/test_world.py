@@ -14,6 +14,7 @@ import pytest
 
 from coati.testing.loop import Deadlock, pass_time
 from coati.testing.world import Leak, SimWorld, run
+from tests.testing import stormy
 from tests.testing.rawclient import RawProtocol, connect, dial
 
 Main = Callable[[SimWorld], Coroutine[object, object, object]]
@@ -443,5 +444,5 @@ def test_one_seed_is_one_execution_whatever_the_hashes_and_addresses_are() -> No
             timeout=100,
         )
         outputs.append(done.stdout.split())
-    assert outputs[0] == outputs[1]
+    assert outputs[0] == outputs[1] == [run(stormy.main, int(seed)) for seed in seeds]
     assert len(set(outputs[0])) == len(seeds)

@@ -389,9 +389,12 @@ class ClientNet:
     # coati.testing.loop.Dialler
 
     async def resolve(self, host: str) -> list[str]:
-        """By the name, or an address for itself."""
+        """By the name, after a while, or an address for itself."""
         if host.startswith("10.0.0."):
             return [host]
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.clock.call_at(self.clock.now_ms + self.delay(), lambda: _settle(answered))
+        await answered
         if host not in self.names:
             raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {host}")
         return [f"10.0.0.{sid}" for sid in self.names[host]]

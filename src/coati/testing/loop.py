@@ -143,17 +143,16 @@ class SimLoop(asyncio.BaseEventLoop):
 
     `errors`: what nobody has handled, as asyncio reports it.
 
-    A Deadlock is raised out of `run_until_complete` when nothing can wake the loop, or after `limit_s` virtual seconds.
+    A Deadlock is raised out of `run_until_complete` when nothing can wake the loop any more.
     """
 
-    def __init__(self, clock: SimClock, dialler: Dialler | None = None, *, limit_s: float = math.inf) -> None:
+    def __init__(self, clock: SimClock, dialler: Dialler | None = None) -> None:
         super().__init__()
         self.clock = clock
         self.dialler = dialler
         self.errors: list[dict[str, object]] = []
         self.transports: dict[asyncio.Transport, None] = {}
-        self._limit_ms = clock.now_ms + limit_s * 1000
-        self._limit_s = limit_s
+        self._limit_ms = self._limit_s = math.inf
         self._serial = 0
         self._timers: list[asyncio.TimerHandle] = []
         self._timers_looked_at = _FEW_TIMERS
@@ -185,6 +184,11 @@ class SimLoop(asyncio.BaseEventLoop):
         now = self.time()
         return [timer for timer in self._timers if not timer.cancelled() and timer.when() > now]
 
+    def set_limit(self, limit_s: float) -> None:
+        """After so many virtual seconds from now a Deadlock is raised too."""
+        self._limit_s = limit_s
+        self._limit_ms = self.clock.now_ms + limit_s * 1000
+
     def check_limit(self) -> None:
         """Raises Deadlock if the run has taken too long."""
         if self.clock.now_ms > self._limit_ms:
@@ -210,7 +214,10 @@ class SimLoop(asyncio.BaseEventLoop):
         *,
         name: object = None,
         context: Context | None = None,
+        eager_start: bool | None = None,
     ) -> asyncio.Task[_T]:
+        if eager_start:
+            refuse("a task that starts at once")
         serial = self.next_serial()
         # Python counts tasks too, but over all loops of the process.
         return SimTask(serial, coro, loop, f"Task-{serial}" if name is None else str(name), context)

@@ -4,7 +4,8 @@
 faults and clients have dice of their own, all made from it, so that a client that rolls once more changes no server's
 luck.
 When `main` is over nothing of it may be left: tasks, transports, timers and errors that nobody looked at are a Leak.
-What is not simulated: TLS, IPv6, clocks of clients that drift, the loss of a name server.
+What is not simulated: TLS, IPv6, clocks of clients that drift, the loss of a name server. What a client must not do:
+look at another clock than `loop.time()`, or roll other dice than those it was given.
 """
 
 from __future__ import annotations
@@ -55,10 +56,12 @@ class Leak(AssertionError):
 class SimWorld:
     """What `main` is given. Members are named by their sids, clients' hosts by any name; times are virtual seconds."""
 
-    def __init__(self, seed: int, config: ClusterConfig, *, limit_s: float = LIMIT_S) -> None:
+    def __init__(
+        self, seed: int, config: ClusterConfig, make_cluster: Callable[[ClusterConfig, Random], SimCluster]
+    ) -> None:
         self.seed = seed
         source = Random(seed)
-        self.cluster = SimCluster(config, dice=Random(source.getrandbits(64)))
+        self.cluster = make_cluster(config, Random(source.getrandbits(64)))
         self.net = ClientNet(self.cluster, Random(source.getrandbits(64)))
         self.clock = self.cluster.clock
         self.dice = Random(source.getrandbits(64))
@@ -68,7 +71,7 @@ class SimWorld:
         self.net.split_share = self.dice.choice((0.0, 0.2, 0.5))
         self.cluster.net.delay_ms = self.dice.choice(((1, 1), (1, 10), (5, 40)))
         self.cluster.net.split_share = self.dice.choice((0.0, 0.0, 0.2))
-        self.loop = SimLoop(self.clock, self.net, limit_s=limit_s)
+        self.loop = SimLoop(self.clock, self.net)
 
     def __repr__(self) -> str:
         return f"SimWorld(seed={self.seed}, {self.cluster!r})"
@@ -180,8 +183,8 @@ class SimWorld:
             self.net.cut(_name_of(source), _name_of(target))
 
     def client_cut(self, *hosts: str, both: bool = True) -> None:
-        """Cuts these clients' hosts, or all that have dialled, from every member; else only what they hear."""
-        for host in hosts or tuple(self.net.hosts):
+        """Cuts these clients' hosts, or all that there were, from every member: both ways, or only what they hear."""
+        for host in hosts or tuple(dict.fromkeys((HOST.get(), *self.net.hosts))):
             for sid in self.cluster.members:
                 self.cut(sid, host, both=both)
 
@@ -296,6 +299,10 @@ class SimWorld:
             assert not member.fatal, f"seed {self.seed}: server {member.sid} ended: {member.fatal!r}"
 
 
+def _make_cluster(config: ClusterConfig, dice: Random) -> SimCluster:
+    return SimCluster(config, dice=dice)
+
+
 def run(
     main: Callable[[SimWorld], Coroutine[object, object, _T]],
     seed: int,
@@ -303,16 +310,19 @@ def run(
     voters: int = 3,
     observers: int = 0,
     config: ClusterConfig | None = None,
+    make_cluster: Callable[[ClusterConfig, Random], SimCluster] = _make_cluster,
     limit_s: float = LIMIT_S,
 ) -> _T:
     """Runs `main(world)` once the ensemble serves, and gives what it returns. What it raises says the seed.
 
     Raises Deadlock if it comes to no end, Leak if it leaves something behind; AssertionError if a server has ended.
-    `config` stands for `voters` and `observers`. `limit_s`: of virtual time, for `main`.
+    `config` stands for `voters` and `observers`; `make_cluster` is given its dice too. `limit_s`: of virtual time, for
+    `main`.
     """
-    world = SimWorld(seed, config or ClusterConfig(voters, observers=observers), limit_s=limit_s)
+    world = SimWorld(seed, config or ClusterConfig(voters, observers=observers), make_cluster)
     world.cluster.start()
     world.cluster.run_until(world.cluster.all_serve, SERVE_MS)
+    world.loop.set_limit(limit_s)
     was_collecting = gc.isenabled()
     # When an object is collected is part of the run: by the loop, after so many turns, and of the run's own ones only.
     gc.disable()
