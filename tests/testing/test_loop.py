@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -10,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 import pytest
 
 from coati.testing.clock import BOOT_MS, SimClock
-from coati.testing.loop import Deadlock, SimLoop, pass_time
+from coati.testing.loop import COLLECT_TURNS, SPIN_TURNS, Deadlock, SimLoop, pass_time
 
 
 @pytest.fixture
@@ -172,24 +173,12 @@ async def _thread() -> None:
     await asyncio.to_thread(int)
 
 
-async def _executor() -> None:
-    await asyncio.get_running_loop().run_in_executor(None, int)
-
-
-async def _signal() -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, int)
-
-
 async def _process() -> None:
     await asyncio.create_subprocess_exec("true")
 
 
 async def _shell() -> None:
     await asyncio.create_subprocess_shell("true")
-
-
-async def _reader() -> None:
-    asyncio.get_running_loop().add_reader(0, int)
 
 
 async def _server() -> None:
@@ -204,27 +193,92 @@ async def _dial() -> None:
     await asyncio.get_running_loop().create_connection(asyncio.Protocol, "m1", 2181)
 
 
+async def _real_socket() -> None:
+    await asyncio.get_running_loop().create_connection(asyncio.Protocol)
+
+
 async def _name() -> None:
     await asyncio.get_running_loop().getaddrinfo("m1", 2181)
 
 
-async def _datagrams() -> None:
-    await asyncio.get_running_loop().create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+async def _signal() -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, int)
 
 
-async def _factory() -> None:
-    asyncio.get_running_loop().set_task_factory(None)
+async def _eager() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimLoop)
+    coro = asyncio.sleep(0)
+    try:
+        loop._make_task(loop, coro, eager_start=True)
+    finally:
+        coro.close()
 
 
 @pytest.mark.parametrize(
-    "door",
-    [_thread, _executor, _signal, _process, _shell, _reader, _server, _tls, _dial, _name, _datagrams, _factory],
+    "door", [_thread, _process, _shell, _server, _tls, _dial, _real_socket, _name, _signal, _eager]
 )
 def test_what_would_leave_the_simulation_is_refused(
     loop: SimLoop, door: Callable[[], Coroutine[object, object, None]]
 ) -> None:
     with pytest.raises(NotImplementedError, match="there is none in a simulation"):
         loop.run_until_complete(door())
+
+
+# What else a loop of asyncio has, and how many arguments it wants.
+REFUSED = {
+    "run_in_executor": 2,
+    "set_default_executor": 1,
+    "set_task_factory": 1,
+    "add_signal_handler": 2,
+    "remove_signal_handler": 1,
+    "subprocess_shell": 2,
+    "subprocess_exec": 2,
+    "add_reader": 2,
+    "remove_reader": 1,
+    "add_writer": 2,
+    "remove_writer": 1,
+    "create_server": 1,
+    "create_unix_connection": 1,
+    "create_unix_server": 1,
+    "create_datagram_endpoint": 1,
+    "connect_accepted_socket": 2,
+    "connect_read_pipe": 2,
+    "connect_write_pipe": 2,
+    "start_tls": 3,
+    "sendfile": 2,
+    "getnameinfo": 1,
+    "sock_recv": 2,
+    "sock_recv_into": 2,
+    "sock_recvfrom": 2,
+    "sock_recvfrom_into": 2,
+    "sock_sendto": 3,
+    "sock_sendall": 2,
+    "sock_sendfile": 2,
+    "sock_connect": 2,
+    "sock_accept": 1,
+}
+# What works as in any loop.
+WORKS = frozenset(
+    (
+        *("call_at", "call_exception_handler", "call_later", "call_soon", "call_soon_threadsafe", "close"),
+        *("create_connection", "create_future", "create_task", "default_exception_handler", "get_debug"),
+        *("get_exception_handler", "get_task_factory", "getaddrinfo", "is_closed", "is_running", "run_forever"),
+        *("run_until_complete", "set_debug", "set_exception_handler", "shutdown_asyncgens"),
+        *("shutdown_default_executor", "stop", "time"),
+    )
+)
+
+
+@pytest.mark.parametrize(("name", "count"), REFUSED.items())
+def test_no_door_to_the_world_is_open(loop: SimLoop, name: str, count: int) -> None:
+    with pytest.raises(NotImplementedError, match="there is none in a simulation"):
+        getattr(loop, name)(*[None] * count)
+
+
+def test_every_door_of_a_loop_is_known() -> None:
+    names = {name for name in vars(asyncio.AbstractEventLoop) if not name.startswith("_")}
+    assert names == WORKS | REFUSED.keys()
 
 
 def test_calls_of_another_thread_are_refused(loop: SimLoop) -> None:
@@ -246,3 +300,40 @@ def test_timers_are_forgotten_when_they_are_over(loop: SimLoop) -> None:
         return len(loop._timers)
 
     assert loop.run_until_complete(main()) < 300
+
+
+def _died_ms(ballast: int) -> int:
+    """When a cycle that nobody needs is finalized, with so many other objects made meanwhile."""
+    loop = SimLoop(SimClock())
+    died: list[int] = []
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            died.append(loop.clock.now_ms)
+
+    async def main() -> None:
+        Cycle()
+        kept = []
+        for _ in range(COLLECT_TURNS + 1):
+            kept.append([[] for _ in range(ballast)])
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    loop.close()
+    (when_ms,) = died
+    return when_ms
+
+
+def test_garbage_is_collected_after_so_many_turns_and_not_before() -> None:
+    """Its finalizers are part of the run, and Python would run them when enough has been allocated."""
+    gc.disable()
+    gc.freeze()
+    try:
+        lives = [_died_ms(ballast) - BOOT_MS for ballast in (0, 5)]
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert lives == [COLLECT_TURNS // SPIN_TURNS - 1] * 2

@@ -12,10 +12,14 @@ from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 
+from coati.testing import clientnet
 from coati.testing.loop import Deadlock, pass_time
+from coati.testing.server import encode, request_frame
 from coati.testing.world import Leak, SimWorld, run
+from coati.wire import codes
+from coati.wire.records import GetDataRequest
 from tests.testing import stormy
-from tests.testing.rawclient import RawProtocol, connect, dial
+from tests.testing.rawclient import RawClient, RawProtocol, connect, dial
 
 Main = Callable[[SimWorld], Coroutine[object, object, object]]
 
@@ -89,8 +93,13 @@ def test_names_and_addresses_are_those_of_members() -> None:
         assert [entry[4] for entry in await loop.getaddrinfo("zk", 2181)] == [("10.0.0.3", 2181)]
         with pytest.raises(socket.gaierror):
             await dial("elsewhere")
+        with pytest.raises(socket.gaierror):
+            await loop.getaddrinfo("m1", 2181, family=socket.AF_INET6)
         with pytest.raises(ConnectionRefusedError):
             await dial("10.0.0.2", 2182)
+        world.net.names["zk"] = [1, 2]
+        with pytest.raises(OSError, match=r"Multiple exceptions.*m2:2182"):
+            await dial("zk", 2182)
 
     run(main, 1)
 
@@ -350,6 +359,198 @@ def test_who_does_not_read_gets_it_later_in_order() -> None:
     run(main, 12)
 
 
+async def _large_reader(world: SimWorld, count: int) -> RawClient:
+    """Has asked for a large znode so many times, and reads nothing."""
+    zk = await connect("m1", timeout_ms=40_000)
+    assert await zk.create(b"/large", bytes(900_000)) == 0
+    zk.transport.pause_reading()
+    body = encode(GetDataRequest(b"/large", False))
+    zk.transport.writelines(request_frame(100 + number, codes.OP_GET_DATA, body) for number in range(count))
+    await pass_time(2)
+    return zk
+
+
+def test_who_does_not_read_for_long_holds_up_the_server_and_not_the_others() -> None:
+    async def main(world: SimWorld) -> None:
+        slow, other = await _large_reader(world, 8), await connect("m1")
+        (door, _) = world.member(1).links
+        chokes = [door.is_choked]
+        assert slow.protocol.frames.empty()
+        assert door.sends < 8, "it does not make answers that nobody takes"
+        assert await other.get(b"/large") == bytes(900_000)
+        slow.transport.resume_reading()
+        frames = [await slow.next_frame() for _ in range(8)]
+        assert [int.from_bytes(frame[:4], "big") for frame in frames] == list(range(100, 108))
+        assert [*chokes, door.is_choked] == [True, False]
+        await slow.close()
+        await other.close()
+
+    run(main, 12)
+
+
+def test_who_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clientnet, "UNREAD_BYTES", 500_000)
+
+    async def main(world: SimWorld) -> None:
+        slow = await _large_reader(world, 1)
+        assert not world.member(1).links
+        slow.transport.resume_reading()
+        assert isinstance(await slow.protocol.lost, ConnectionResetError)
+
+    run(main, 12)
+
+
+def test_a_transport_is_one_of_asyncio() -> None:
+    async def main(world: SimWorld) -> None:
+        client = await dial("m1")
+        transport, protocol = client.transport, client.protocol
+        protocol.is_raw = True
+        assert transport.get_protocol() is protocol
+        transport.set_protocol(protocol)
+        assert transport.is_reading()
+        assert transport.can_write_eof()
+        assert transport.get_extra_info("peername") == ("10.0.0.1", 2181)
+        assert transport.get_extra_info("socket") is None
+        assert transport.get_write_buffer_limits() == (16 << 10, 64 << 10)
+        for high, low, limits in ((100, None, (25, 100)), (None, 10, (10, 40)), (None, None, (16 << 10, 64 << 10))):
+            transport.set_write_buffer_limits(high, low)
+            assert transport.get_write_buffer_limits() == limits
+        with pytest.raises(ValueError):
+            transport.set_write_buffer_limits(1, 2)
+        with pytest.raises(TypeError, match="str"):
+            transport.write("text")  # type: ignore[arg-type]  # what it must refuse
+        transport.writelines([b"is", b"", b"ro"])
+        transport.write_eof()
+        with pytest.raises(RuntimeError, match="write_eof"):
+            transport.write(b"more")
+        await protocol.lost
+        assert transport.is_closing()
+        assert not transport.is_reading()
+        transport.close()
+        transport.abort()
+        transport.resume_reading()
+        transport.pause_reading()
+
+    run(main, 12)
+
+
+def test_streams_of_asyncio_work() -> None:
+    async def main(world: SimWorld) -> None:
+        reader, writer = await asyncio.open_connection("m2", 2181)
+        for piece in (b"ru", b"o", b"k"):
+            writer.write(piece)
+            await writer.drain()
+            await pass_time(0.1)
+        assert await reader.read() == b"imok"
+        writer.close()
+        await writer.wait_closed()
+
+    run(main, 12)
+
+
+def test_a_protocol_with_a_buffer_of_its_own_is_refused() -> None:
+    class Buffered(asyncio.BufferedProtocol):
+        pass
+
+    async def main(world: SimWorld) -> None:
+        transport, _ = await world.loop.create_connection(Buffered, "m2", 2181)
+        transport.write(b"ruok")
+        await pass_time(1)
+
+    with pytest.raises(Leak, match="NotImplementedError"):
+        run(main, 12)
+
+
+def test_an_abort_drops_what_is_on_its_way() -> None:
+    async def main(world: SimWorld) -> None:
+        world.net.delay_ms = (10, 10)
+        zk = await connect("m1")
+        zk.transport.write(b"x" * 100)
+        zk.transport.abort()
+        assert await zk.protocol.lost is None
+        await pass_time(1)
+        assert not world.member(1).links
+
+    run(main, 12)
+
+
+def test_a_connection_that_ends_while_it_is_made_is_lost_at_once() -> None:
+    async def main(world: SimWorld) -> None:
+        world.net.delay_ms = (10, 10)
+        # Connected by the server's kernel, and not known to the client yet.
+        world.loop.call_later(0.025, world.kill, 1)
+        client = await dial("m1")
+        world.net.delay_ms = (1, 1)
+        await client.protocol.lost
+
+    run(main, 12)
+
+
+def test_cut_servers_find_each_other_again() -> None:
+    async def main(world: SimWorld) -> None:
+        leader = world.cluster.leader()
+        assert leader is not None
+        others = [sid for sid in world.cluster.members if sid != leader.sid]
+        for sid in others:
+            world.cut(leader.sid, sid)
+        await pass_time(5)
+        assert not leader.is_serving
+        zk = await connect(f"m{others[0]}")
+        assert await zk.create(b"/a") == 0
+        for sid in others:
+            world.heal(leader.sid, sid)
+        await world.serving()
+        assert leader.tree.find(b"/a") is not None
+        await zk.close()
+
+    run(main, 12)
+
+
+def test_what_a_fault_does_twice_it_does_once() -> None:
+    async def main(world: SimWorld) -> None:
+        for what in (world.restart, world.resume, world.pause, world.pause, world.resume, world.resume):
+            what(2)
+        for what in (world.kill, world.kill, world.crash, world.pause, world.resume, world.restart, world.restart):
+            what(2)
+        for what in (world.crash, world.crash, world.kill, world.restart):
+            what(3)
+        await world.serving()
+        world.expire(12345)
+        await pass_time(1)
+        world.kill(1)
+        world.kill(2)
+        world.kill(3)
+        assert world.sessions() == []
+        with pytest.raises(AssertionError, match="nobody leads"):
+            world.expire(1)
+        with pytest.raises(AssertionError, match="not within 500 ms"):
+            await world.serving(limit_ms=500)
+        assert "seed=12" in repr(world)
+
+    run(main, 12)
+
+
+def test_a_cancelled_storm_heals() -> None:
+    async def main(world: SimWorld) -> None:
+        storm = asyncio.create_task(world.storm(1000))
+        await pass_time(20)
+        storm.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await storm
+        await world.serving()
+        assert world.faults
+
+    run(main, 12)
+
+
+def test_a_server_that_ends_by_itself_fails_the_run() -> None:
+    async def main(world: SimWorld) -> None:
+        world.member(2).fatal.append(OSError("disk"))
+
+    with pytest.raises(AssertionError, match="server 2 ended"):
+        run(main, 12)
+
+
 def test_a_protocol_that_fails_loses_its_connection() -> None:
     class Broken(RawProtocol):
         def data_received(self, data: bytes) -> None:
@@ -424,7 +625,7 @@ def test_who_waits_for_an_answer_that_does_not_come_is_found() -> None:
         await zk.next_frame()
 
     with pytest.raises(Deadlock, match="next_frame"):
-        run(main, 16, limit_s=1000)
+        run(main, 16, voters=1)
 
 
 # Storms.

@@ -55,7 +55,19 @@ HOST: Final[ContextVar[str]] = ContextVar("host", default="client")
 class Way:
     """One direction of a connection. `on_data`, `on_end` (whether it is a reset) and `on_left` hear of it."""
 
-    __slots__ = ("_due_ms", "_end", "_net", "_waiting", "is_lost", "on_data", "on_end", "on_left", "source", "target")
+    __slots__ = (
+        "_due_ms",
+        "_end",
+        "_net",
+        "_waiting",
+        "is_lost",
+        "is_shut",
+        "on_data",
+        "on_end",
+        "on_left",
+        "source",
+        "target",
+    )
 
     def __init__(self, net: ClientNet, source: str, target: str) -> None:
         self._net = net
@@ -64,6 +76,8 @@ class Way:
         self._waiting: deque[bytes] = deque()
         # Nothing comes through any more, and nobody is told: what a firewall does that has forgotten the connection.
         self.is_lost = False
+        # The receiver does not read.
+        self.is_shut = False
         self.source = source
         self.target = target
         self.on_data: Callable[[bytes], None]
@@ -108,7 +122,7 @@ class Way:
 
     def _arrive(self) -> None:
         net, waiting = self._net, self._waiting
-        if self.is_lost or net.is_cut(self.source, self.target):
+        if self.is_lost or self.is_shut or net.is_cut(self.source, self.target):
             return
         if not waiting:
             if self._end != _OPEN:
@@ -256,6 +270,12 @@ class Call:
         """The server sends."""
         self.net.note(self.name, "<", data)
         self.back.send(data)
+
+    def read(self, is_reading: bool) -> None:
+        """Whether the client reads; what it does not read waits outside."""
+        self.back.is_shut = not is_reading
+        if is_reading:
+            self.back.go_on()
 
     def hang_up(self, *, is_reset: bool = False) -> None:
         """The client's end is closed."""

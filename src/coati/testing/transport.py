@@ -39,6 +39,8 @@ class Line(Protocol):
 
     def say(self, data: bytes) -> None: ...
 
+    def read(self, is_reading: bool) -> None: ...
+
     def hang_up(self, *, is_reset: bool = False) -> None: ...
 
 
@@ -64,7 +66,7 @@ class SimTransport(asyncio.Transport):
         self._is_closing = False
         self._is_eof_sent = False
         self._reads = True
-        # What came while nobody read; empty bytes are the end.
+        # What had come already when nobody wanted to read more; empty bytes are the end.
         self._held: list[bytes] = []
         self._high_bytes, self._low_bytes = HIGH_BYTES, HIGH_BYTES // 4
         self._is_choked = False
@@ -89,14 +91,17 @@ class SimTransport(asyncio.Transport):
         return self._reads and not self._is_closing
 
     def pause_reading(self) -> None:
-        self._reads = False
+        if self.is_reading():
+            self._reads = False
+            self._line.read(False)
 
     def resume_reading(self) -> None:
-        if not self._reads:
+        if not self._reads and not self._is_closing:
             self._reads = True
             held, self._held = self._held, []
             for data in held:
                 self._soon(self._deliver, data)
+            self._line.read(True)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._is_eof_sent:
