@@ -316,7 +316,7 @@ def _died_ms(ballast: int) -> int:
 
     async def main() -> None:
         Cycle()
-        kept = []
+        kept: list[list[list[int]]] = []
         for _ in range(COLLECT_TURNS + 1):
             kept.append([[] for _ in range(ballast)])
             await asyncio.sleep(0)

@@ -214,6 +214,7 @@ def test_a_stopped_server_answers_when_it_goes_on() -> None:
     async def main(world: SimWorld) -> None:
         zk = await connect("m3")
         began = world.loop.time()
+        world.net.split_share = 0.9
         world.pause(3)
         late = asyncio.create_task(connect("m3"))
         # Sooner than its leader or its followers miss it.
@@ -477,10 +478,16 @@ def test_an_abort_drops_what_is_on_its_way() -> None:
 def test_a_connection_that_ends_while_it_is_made_is_lost_at_once() -> None:
     async def main(world: SimWorld) -> None:
         world.net.delay_ms = (10, 10)
-        # Connected by the server's kernel, and not known to the client yet.
-        world.loop.call_later(0.025, world.kill, 1)
+
+        def kill() -> None:
+            # Connected by the server's kernel, and not known to the client yet.
+            assert world.net.calls
+            assert not world.loop.transports
+            world.net.delay_ms = (1, 1)
+            world.kill(1)
+
+        world.loop.call_later(0.025, kill)
         client = await dial("m1")
-        world.net.delay_ms = (1, 1)
         await client.protocol.lost
 
     run(main, 12)
@@ -610,12 +617,15 @@ def test_what_is_left_behind_is_named(main: Main, text: str) -> None:
 
 def test_what_main_raises_says_the_seed() -> None:
     async def main(world: SimWorld) -> None:
-        asyncio.get_running_loop().create_task(asyncio.Event().wait())
+        world.loop.call_soon(lambda: 1 // 0)
+        await pass_time(1)
         raise KeyError("mine")
 
     with pytest.raises(KeyError) as caught:
         run(main, 15)
-    assert "seed 15" in caught.value.__notes__[0]
+    seed, other = caught.value.__notes__
+    assert "seed 15" in seed
+    assert "ZeroDivisionError" in other
 
 
 def test_who_waits_for_an_answer_that_does_not_come_is_found() -> None:

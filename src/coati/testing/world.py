@@ -331,6 +331,8 @@ def run(
         return _run(main, world)
     except BaseException as error:
         error.add_note(f"seed {seed}, at {world.loop.time():.3f} s, {world.cluster}")
+        for context in world.loop.errors:
+            error.add_note(f"before: {show_error(context)}")
         raise
     finally:
         world.loop.close()
