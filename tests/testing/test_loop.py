@@ -210,7 +210,7 @@ async def _eager() -> None:
     assert isinstance(loop, SimLoop)
     coro = asyncio.sleep(0)
     try:
-        loop._make_task(loop, coro, eager_start=True)
+        await loop.create_task(coro, eager_start=True)
     finally:
         coro.close()
 

@@ -207,6 +207,19 @@ class SimLoop(asyncio.BaseEventLoop):
         """One that hashes by its number."""
         return SimFuture(self.next_serial(), self)
 
+    def create_task(
+        self,
+        coro: Coroutine[object, object, _T] | Generator[object, None, _T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **options: bool | None,
+    ) -> asyncio.Task[_T]:
+        """One that hashes by its number, and is named by it if it has no name: Python counts over all its loops."""
+        if any(options.values()):
+            refuse("a task that starts at once")
+        return super().create_task(coro, name=f"Task-{self._serial + 1}" if name is None else name, context=context)
+
     def _make_task(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -214,13 +227,8 @@ class SimLoop(asyncio.BaseEventLoop):
         *,
         name: object = None,
         context: Context | None = None,
-        eager_start: bool | None = None,
     ) -> asyncio.Task[_T]:
-        if eager_start:
-            refuse("a task that starts at once")
-        serial = self.next_serial()
-        # Python counts tasks too, but over all loops of the process.
-        return SimTask(serial, coro, loop, f"Task-{serial}" if name is None else str(name), context)
+        return SimTask(self.next_serial(), coro, loop, str(name), context)
 
     def set_task_factory(self, factory: object) -> NoReturn:
         """Refused: the order of tasks in sets is this one's business."""
