@@ -63,6 +63,7 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),
     "coati.client.hosts": Room(CLIENT, ("random",)),
+    "coati.client.levels": Room(CLIENT),
     "coati.client.ops": Room(CLIENT),
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
