@@ -12,8 +12,8 @@ session expires, and are not made again: use a registration of `zk.registry` for
 from __future__ import annotations
 
 from coati.client.client import BaseClient
+from coati.client.streams import Stream
 from coati.client.types import ANY, Mode, Node
-from coati.client.watching import Stream
 from coati.errors import NoNode
 
 
