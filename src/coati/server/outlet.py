@@ -38,13 +38,6 @@ class Outlet:
             conn.is_done = conn.is_mute = True
             self.closes.append(conn)
 
-    def refuse(self, conn: Conn) -> None:
-        """Closed without a word to its last request, nor to any behind it, even if it has said goodbye (W4)."""
-        conn.waiting.clear()
-        if not conn.is_mute:
-            conn.is_done = conn.is_mute = True
-            self.closes.append(conn)
-
     def close_home(self, session_id: int, but: object | None) -> None:
         """The session is over: its connection goes without a word (S1), unless that is the one that asked for it."""
         home = self.homes.pop(session_id, None)

@@ -643,7 +643,8 @@ class Replica:
         if op == codes.OP_CREATE_SESSION:
             self.outlet.emit(conn, welcome(conn, request.session_id, change.timeout_ms))
         elif change.err == SESSION_MOVED:
-            self.outlet.refuse(conn)
+            # Without a word to this request, nor to any behind it, even if it has said goodbye (W4).
+            self.outlet.drop(conn)
         else:
             self.outlet.emit(conn, write_reply(op, request.xid, change))
             if op == codes.OP_CLOSE_SESSION:
