@@ -163,6 +163,21 @@ def test_writes_are_counted_when_they_are_answered(loaded: SimCluster, sid: int)
     assert updates.highest < 50
 
 
+@pytest.mark.parametrize("voters", [1, 3])
+def test_writes_that_the_own_disk_commits_are_counted_with_their_replies(voters: int) -> None:
+    """The driver counts once a turn, and a turn that a sync brings is one: alone, or as the last of a quorum."""
+    cluster = SimCluster(ClusterConfig(voters, disk_ms=(30, 30))).start()
+    cluster.run_until(cluster.all_serve)
+    leader = leader_of(cluster)
+    client = joined(cluster, leader, 20_000)
+    updates, stats = leader.driver.stats.update_latency, leader.driver.stats
+    before, packets = updates.count, stats.packets_sent
+    xids = [client.create(b"/own%d" % number) for number in range(5)]
+    cluster.run_until(lambda: len(client.replies) == len(xids), step_ms=1)
+    assert [client.reply(xid).err for xid in xids] == [0] * len(xids)
+    assert (updates.count - before, stats.packets_sent - packets) == (len(xids), len(xids))
+
+
 def test_nothing_is_shown_while_there_is_no_leader(tmp_path: Path) -> None:
     cluster = SimCluster(ClusterConfig(3))
     cluster.members[1].start()
