@@ -289,14 +289,10 @@ class Server:
 
     def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
         """What serves clients that may be read-only."""
-        access = Access(access_config(self._config))
-        watches = Watches()
         return ReadOnly(
             tree=tree,
             sessions=self._make_sessions(timeouts),
-            watches=watches,
-            answers=Answers(tree, watches, access),
-            access=access,
+            access=Access(access_config(self._config)),
             stats=self._stats,
             config=replica_config(self._config),
             given=given,

@@ -417,14 +417,10 @@ class SimMember:
         )
 
     def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
-        access = Access(self.access_config)
-        watches = Watches()
         return ReadOnly(
             tree=tree,
             sessions=self._make_sessions(timeouts),
-            watches=watches,
-            answers=Answers(tree, watches, access),
-            access=access,
+            access=Access(self.access_config),
             stats=self.driver.stats,
             config=self._replica_config(),
             given=given,
