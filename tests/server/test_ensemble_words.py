@@ -13,10 +13,11 @@ from coati.server.fourletter import FULL_VERSION, NAMES, answer, parse_whitelist
 from coati.server.metricnames import ROLE_GAUGES
 from coati.server.view import LiveView
 from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
-from coati.testing.server import SimClient, SimLink, data_of
+from coati.testing.server import SimLink, data_of
 from coati.wire import codes
 from coati.wire.quorum import LEADING, OBSERVING
 from tests.core.kit import stat_of
+from tests.server.clusterkit import joined, leader_of
 
 RECORDED = Path(__file__).parent / "java393"
 JAVA_VERSION = "3.9.3-c26634f34490bb0ea7a09cc51e05ede3b4e320ee, built on 2024-10-17 23:21 UTC"
@@ -50,18 +51,6 @@ def view_of(member: SimMember, tmp_path: Path) -> LiveView:
 
 def ask(word: str, member: SimMember, tmp_path: Path) -> str:
     return b"".join(answer(word.encode(), ALL, view_of(member, tmp_path))).decode()
-
-
-def leader_of(cluster: SimCluster) -> SimMember:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def joined(cluster: SimCluster, member: SimMember, timeout_ms: int) -> SimClient:
-    client = member.client(timeout_ms=timeout_ms)
-    cluster.run_until(lambda: client.session_id != 0)
-    return client
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from coati.wire.quorum import LOOKING
 from coati.wire.records import AuthPacket, TxnHeader
 from coati.wire.txns import CloseSessionTxn, encode_txn
 from coati.zab.quorum import Server, View
-from tests.server.test_hub import converge, fill, isolate, joined
+from tests.server.clusterkit import converge, fill, isolate, joined
 
 NOT_READ_ONLY = -119
 TICK_MS = 200

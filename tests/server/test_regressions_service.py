@@ -23,8 +23,8 @@ from coati.wire.quorum import FOLLOWING, LEADING, LOOKING, Notification
 from coati.wire.records import SetWatches
 from coati.zab.learner import INSTALLING
 from coati.zab.quorum import View
+from tests.server.clusterkit import behind, converge, fill, joined, leader_of, learner_in, start
 from tests.server.regressionkit import Writer, all_have, answer, restarted
-from tests.server.test_hub import behind, converge, fill, joined, leader_of, learner_in, start
 
 EPHEMERAL = 1
 SESSION_MS = 4000

@@ -20,8 +20,7 @@ from coati.testing.disk import SimDisk
 from coati.testing.sim_member import TracedCluster
 from coati.wire.quorum import LOOKING, PROPOSAL, Packet
 from coati.zab.learner import CHOOSING, INSTALLING
-from tests.server.regressionkit import Writer, all_have, has_all, restarted
-from tests.server.test_hub import (
+from tests.server.clusterkit import (
     alone,
     behind,
     converge,
@@ -34,14 +33,9 @@ from tests.server.test_hub import (
     learner_link,
     start,
 )
+from tests.server.regressionkit import Writer, all_have, has_all, restarted
 
 EPHEMERAL = 1
-
-
-@pytest.fixture
-def no_diffs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is behind what is in memory gets a snapshot."""
-    monkeypatch.setattr(cluster_module, "DIFF_LIMIT_BYTES", -1)
 
 
 @pytest.mark.parametrize("seed", range(4))
