@@ -332,6 +332,18 @@ def test_request_cut_at_every_byte_is_answered_as_java_does(pair: Lockstep, whol
     assert difference is None, str(difference)
 
 
+@pytest.mark.parametrize("kind", ["create", "create2", "createContainer", "createTTL", "delete", "setData", "setACL"])
+def test_write_without_a_path_cut_at_every_byte_is_answered_as_java_does(pair: Lockstep, kind: str) -> None:
+    """It has a zxid, and an error of its own, only if all of it can be read."""
+    (arguments,) = [step.args[1:] for step in WHOLE if step.kind == kind]
+    op, body = encode(Step(1, kind, (None, *arguments)), "/{p}", 0)
+    steps = [*BASE]
+    for length in range(4, len(body) + 1):
+        steps += [Step(1, "raw", (op, body[:length])), Step(0, "getChildren2", ("", False))]
+    difference = pair.run(steps)
+    assert difference is None, str(difference)
+
+
 @pytest.mark.parametrize(
     "kind",
     [
