@@ -17,9 +17,8 @@ from coati.server.hub import MAX_REFUSALS, REFUSAL_QUIET_MS
 from coati.server.recovery import load
 from coati.server.view import LiveView
 from coati.storage.store import Store, StoreConfig
-from coati.testing import cluster as cluster_module
 from coati.testing.cluster import SimCluster, SimMember
-from coati.testing.server import SimClient, SimLink, data_of
+from coati.testing.server import DATA_DIR, SimClient, SimLink, data_of
 from coati.wire import codes
 from coati.wire.quorum import (
     FOLLOWERINFO,
@@ -51,7 +50,7 @@ from tests.server.clusterkit import (
 )
 
 TICK_MS = 200
-FILES = f"{cluster_module.DATA_DIR}/version-2"
+FILES = f"{DATA_DIR}/version-2"
 
 
 class Noted:
@@ -310,14 +309,9 @@ def test_a_tree_that_has_it_is_read_anew() -> None:
     assert collector.said == ["rest", "settle"]
 
 
-def test_a_cut_below_every_snapshot_becomes_a_snapshot_of_the_leader(caplog: pytest.LogCaptureFixture) -> None:
-    """ZOOKEEPER-2832, 4837: a snapshot has the txn that is to go. It used to be an internal error, for ever."""
-    caplog.set_level(logging.INFO, "coati.server.hub")
-    cluster = start()
-    old = alone(cluster)
-    old.kill()
-    # Java writes one at a start, with all that is logged, and its purge removes the others.
-    store = Store(old.disk, StoreConfig(cluster_module.DATA_DIR))
+def left_with_one_snapshot(old: SimMember) -> None:
+    """Its process has ended. Java writes one at a start, with all that is logged, and its purge removes the others."""
+    store = Store(old.disk, StoreConfig(DATA_DIR))
     loaded = load(store, TreeConfig(), is_alone=False)
     export = Export(loaded.tree, loaded.timeouts)
     slices = iter(lambda: export.next_slice(1000), b"")
@@ -325,6 +319,43 @@ def test_a_cut_below_every_snapshot_becomes_a_snapshot_of_the_leader(caplog: pyt
     store.close()
     old.disk.kill()
     old.disk.remove(f"{FILES}/snapshot.0")
+
+
+def test_a_cut_below_every_snapshot_is_asked_of_a_leader_who_needs_this_server() -> None:
+    """It follows him again at once, without an election: he has no quorum without it (simulator, seed 201150)."""
+    cluster = start()
+    old = alone(cluster)
+    ahead = leader_of(cluster)
+    for member in cluster.members.values():
+        if member is not ahead:
+            member.kill()
+    left_with_one_snapshot(old)
+    epoch = ahead.store.current_epoch
+    cluster.run_until(lambda: ahead.state == LOOKING)
+    cluster.net.heal_all()
+    old.start()
+    followed: dict[int, int] = {}
+
+    def all_serve() -> bool:
+        role = old.hub.peer.role
+        if isinstance(role, Learner):
+            followed[old.hub.peer.term] = role.leader_sid
+        return cluster.all_serve()
+
+    cluster.run_until(all_serve, step_ms=1)
+    assert list(followed.values()) == [ahead.sid] * 2
+    assert ahead.store.current_epoch == epoch + 1
+    assert b"/lost0" not in old.tree.nodes
+    assert b"/n2" in old.tree.nodes
+
+
+def test_a_cut_below_every_snapshot_becomes_a_snapshot_of_the_leader(caplog: pytest.LogCaptureFixture) -> None:
+    """ZOOKEEPER-2832, 4837: a snapshot has the txn that is to go. It used to be an internal error, for ever."""
+    caplog.set_level(logging.INFO, "coati.server.hub")
+    cluster = start()
+    old = alone(cluster)
+    old.kill()
+    left_with_one_snapshot(old)
     old.start()
     assert b"/lost0" in old.tree.nodes
     converge(cluster)
