@@ -330,7 +330,7 @@ class Ensemble:
                     role.on_tick(self.now_ms)
                     self.take(server)
         elif chance < 0.985:
-            idle = [server for server in self.servers.values() if server.leader is server.learner is None]
+            idle = [server for server in self.servers.values() if server.leader is None and server.learner is None]
             if idle:
                 self.join(self.dice.choice(idle))
         elif chance < 0.992 and not calm:

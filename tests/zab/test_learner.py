@@ -6,6 +6,8 @@ take the class to test, so that test_learner_mutants can plant mistakes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coati.wire import quorum
@@ -45,7 +47,7 @@ def make() -> type[Learner]:
     return Learner
 
 
-def follower(make: type[Learner] = Learner, **options: int) -> Bench:
+def follower(make: type[Learner] = Learner, **options: Any) -> Bench:
     """One that has 1:1 to 1:3, all delivered, from epoch 1."""
     return Bench(HISTORY, learner=make, accepted=1, current=1, **options)
 
