@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from coati.server.replica import Replica
 from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
 from coati.testing.server import SimClient
 from coati.wire.quorum import LEADING, LOOKING
@@ -36,6 +37,23 @@ def fill(cluster: SimCluster, client: SimClient, count: int, *, start: int = 0, 
         client.create(b"/n%d" % number, bytes(size))
     cluster.run_until(lambda: not client.is_open or bool(client.replies and client.replies[-1].xid == client._xid))
     assert [reply.err for reply in client.replies] == [0] * len(client.replies)
+
+
+def answered(client: SimClient) -> Callable[[], bool]:
+    """Something has been."""
+    return lambda: bool(client.replies)
+
+
+def somebody_leads(cluster: SimCluster) -> Callable[[], bool]:
+    """And serves."""
+    return lambda: cluster.leader() is not None
+
+
+def replica_of(member: SimMember) -> Replica:
+    """What serves its clients, as a member of an ensemble."""
+    replica = member.driver.replica
+    assert isinstance(replica, Replica), f"server {member.sid} does not serve"
+    return replica
 
 
 def converge(cluster: SimCluster) -> None:

@@ -32,10 +32,12 @@ from coati.wire.quorum import (
 )
 from coati.wire.records import CreateTxn, TxnHeader
 from coati.wire.txns import MultiTxn, Txn, encode_txn
+from coati.zab.leader import Leader
 from coati.zab.learner import CHOOSING, INSTALLING, TRUNCATING, Learner
 from coati.zab.outbox import RemoteRequest
 from tests.server.clusterkit import (
     alone,
+    answered,
     behind,
     converge,
     cut_links,
@@ -45,6 +47,7 @@ from tests.server.clusterkit import (
     leader_of,
     learner_in,
     learner_link,
+    replica_of,
     start,
     takes_snapshot,
 )
@@ -84,7 +87,7 @@ def test_what_is_written_on_one_server_is_read_on_all() -> None:
     for member in cluster.members.values():
         client = joined(cluster, member)
         xid = client.get(b"/n2")
-        cluster.run_until(lambda client=client: bool(client.replies))
+        cluster.run_until(answered(client))
         assert data_of(client.reply(xid)) == bytes(10)
 
 
@@ -202,7 +205,9 @@ def test_a_proposal_with_another_txn_in_it_ends_the_role_at_once(what: str) -> N
     """It used to wait for the next alarm, half a syncLimit off, as a follower of nobody."""
     cluster = start()
     follower = cluster.followers()[0]
-    zxid = follower.hub.peer.role.proposed_zxid + 1
+    role = follower.hub.peer.role
+    assert role is not None
+    zxid = role.proposed_zxid + 1
     header = TxnHeader(1, 1, zxid + 1, 1000, codes.OP_CREATE)
     own = TxnHeader(1, 1, zxid, 1000, codes.OP_MULTI)
     data = {
@@ -555,7 +560,10 @@ def test_a_refused_learner_is_said_once_with_its_address_and_the_reason(caplog: 
 def test_a_follower_that_is_let_go_is_named(caplog: pytest.LogCaptureFixture) -> None:
     cluster = start()
     leader, follower = leader_of(cluster), cluster.followers()[0]
-    learner = leader.hub.peer.role.attendance.of_sid(follower.sid)  # type: ignore[union-attr]  # it leads
+    role = leader.hub.peer.role
+    assert isinstance(role, Leader)
+    learner = role.attendance.of_sid(follower.sid)
+    assert learner is not None
     leader.hub.on_packets(learner.link, [Packet(PROPOSAL, 5)])
     cluster.run(2)
     (said,) = refusals(caplog, logging.WARNING)
@@ -581,8 +589,7 @@ def test_nobody_is_told_that_a_session_is_over_before_it_is() -> None:
     cluster.run(200)
     for other in cluster.followers():
         cluster.net.cut(other.sid, leader.sid)
-    assert leader.driver.replica is not None
-    leader.driver.replica.close_session(client.session_id)
+    replica_of(leader).close_session(client.session_id)
     leader.driver.post_turn()
     cluster.run(20)
     early = SimClient(SimLink(leader, ("127.0.0.1", 40001)))

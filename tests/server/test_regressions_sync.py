@@ -312,7 +312,7 @@ def test_the_counter_runs_over_under_load() -> None:
         while writer.client.is_open:
             writer.write_for(4)
         acked += writer.acked
-        assert cluster.run_until(lambda epoch=epoch: cluster.leader() is not None and cluster.all_serve()) < 2000
+        assert cluster.run_until(lambda: cluster.leader() is not None and cluster.all_serve()) < 2000
         assert leader_of(cluster).store.current_epoch == epoch + 1
     all_have(cluster, acked)
     assert leader_of(cluster).store.current_epoch == first + 3
