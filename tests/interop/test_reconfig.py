@@ -10,6 +10,7 @@ import pytest
 from tests.interop import peers, raw
 from tests.interop.ensembles import COATI, CONFIG, Ensemble, Member
 from tests.interop.peers import eventually
+from tools.javapeer import free_port
 
 J9 = "3.9.3"
 ENABLED = {"reconfigEnabled": "true"}
@@ -150,7 +151,7 @@ def test_clients_move_to_another_port(tmp_path: Path) -> None:
     with Ensemble(tmp_path, (COATI, COATI, COATI), cfg=ENABLED) as ensemble:
         ensemble.start_led_by(2)
         one, two = ensemble[1], ensemble[2]
-        old_port, one.port = one.port, peers.free_port()
+        old_port, one.port = one.port, free_port()
         stays = raw.Session(peers.HOST, old_port, 10_000, deadline_s=20.0)
         with administrator(ensemble, 2) as session:
             error, _ = session.call(raw.RECONFIG, raw.reconfig(line(one), None, None, -1))
