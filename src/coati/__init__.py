@@ -1,5 +1,9 @@
 """coati: a byte-compatible Apache ZooKeeper in Python. The front door: names from inside, and no code."""
 
+from coati.client.cache import (
+    Change,
+    TreeCache,
+)
 from coati.client.hosts import (
     Host,
     HostProvider,
@@ -120,6 +124,7 @@ __all__ = [
     "AuthFailed",
     "BadArguments",
     "BadVersion",
+    "Change",
     "Check",
     "Children",
     "Client",
@@ -179,6 +184,7 @@ __all__ = [
     "Stream",
     "Throttled",
     "Transaction",
+    "TreeCache",
     "Trigger",
     "Unimplemented",
     "Watch",

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from coati.client import levels, trees, watchtable
+from coati.client.cache import TreeCache
 from coati.client.core import Core, OnExpired, Options
 from coati.client.hosts import HostProvider, parse_connect_string, parse_host
 from coati.client.ops import (
@@ -571,7 +572,7 @@ class BaseClient:
             self._core.pump.open_watches.pop(watch, None)
             self._unwatch(kind, where, watch)
 
-        return Watch(arm, show=self._shown, release=release, buffer=buffer)
+        return Watch(arm, path=path, show=self._shown, release=release, buffer=buffer)
 
     def values(self, path: str) -> Stream[Node | None]:
         """The znode now, then every newer one, None while it is missing; bursts come as one. Needs no block to start.
@@ -583,6 +584,10 @@ class BaseClient:
     def members(self, path: str) -> Stream[frozenset[str]]:
         """The names of the children now, then every newer set; empty while the znode is missing. Else as `values`."""
         return levels.members(self.with_options(timeout=USE_SESSION), path)
+
+    def cache(self, path: str, *, recursive: bool = True, depth: int | None = None, data: bool = True) -> TreeCache:
+        """A copy of a tree, or of so many levels of it below `path`, or of one znode, that follows the servers."""
+        return TreeCache(self.with_options(timeout=USE_SESSION), path, depth=depth if recursive else 0, data=data)
 
     def _arm(self, call: Call, where: bytes, trigger: Trigger | None, kind: int, missing_kind: int = -1) -> None:
         if trigger is None:

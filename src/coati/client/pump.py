@@ -270,7 +270,7 @@ class Pump:
                     mourner(change.reason)
         if self.is_over:
             for watch in list(self.open_watches):
-                watch.on_end()
+                watch.end()
             self.open_watches.clear()
 
     def _drop(self) -> None:
