@@ -78,7 +78,8 @@ ROOMS: Final[dict[str, Room]] = {
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
-LAZY: Final[frozenset[tuple[str, str]]] = frozenset()
+# A server to embed is a whole server, and the pure modules beside it need no loop.
+LAZY: Final[frozenset[tuple[str, str]]] = frozenset((("coati.server", "coati.server.embed"),))
 
 
 @dataclass(frozen=True, slots=True)
