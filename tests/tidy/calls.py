@@ -45,8 +45,10 @@ BANS: Final = (
     Ban(("importlib.",), ("coati.cli.main",), "imports are statements"),
     # A table of keys and the fields they fill is what a configuration is.
     Ban(("setattr", "delattr"), ("coati.server.config", "coati.cli"), "no access by name"),
-    Ban(("asyncio.sleep",), OUTSIDE, "a timer is set, not slept through"),
-    Ban(("threading.Thread", "concurrent.futures."), ("coati.storage.disk", "coati.bench", "coati.testing"),
+    # In a coroutine of the client's, a sleep is the timer: its loop may be a simulated one.
+    Ban(("asyncio.sleep",), (*OUTSIDE, "coati.client", "coati.recipes", "coati.patterns"),
+        "a timer is set, not slept through"),
+    Ban(("threading.Thread", "concurrent.futures."), ("coati.storage.disk", "coati.bench", "coati.testing", "coati.sync"),
         "one loop, and one disk thread"),
 )  # fmt: skip
 # A Random made from a seed is the seam itself, and may be made where the seed is known.

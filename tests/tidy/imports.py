@@ -41,7 +41,7 @@ CLIENT: Final = ("coati.errors", "coati.seams", "coati.wire")
 
 # The longest name that fits a module is its rule.
 ROOMS: Final[dict[str, Room]] = {
-    "coati": Room(("coati.errors",)),
+    "coati": Room(("coati.errors", "coati.client", "coati.recipes")),
     "coati.__main__": Room(("coati.cli.main",), ("sys",)),
     "coati.errors": Room(),
     "coati.seams": Room(),
@@ -62,8 +62,18 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.replica": Room(SERVER),
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),
-    "coati.client.session": Room(CLIENT),
+    "coati.client.hosts": Room(CLIENT, ("random",)),
+    "coati.client.ops": Room(CLIENT),
+    "coati.client.session": Room(CLIENT, ("random",)),
+    "coati.client.types": Room(CLIENT, ("datetime",)),
+    "coati.client.watchtable": Room(CLIENT),
     "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    # Applications of the recipes, as a user would write them.
+    "coati.patterns": Room(
+        ("coati.client", "coati.recipes", "coati.errors"),
+        ("asyncio", "json", "logging", "random", "time", "urllib", "uuid"),
+    ),
+    "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None),
     "coati.bench": Room(CLIENT, None, ("uvloop",)),
     "coati.cli": Room(
         ("coati", "coati.client", "coati.recipes", "coati.errors", "coati.bench"),

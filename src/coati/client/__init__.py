@@ -1,0 +1,1 @@
+"""The client: a pure session machine, an asyncio pump around it, and the verbs."""

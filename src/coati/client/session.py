@@ -1,0 +1,564 @@
+"""Session: one ZooKeeper session as a client lives it, over as many connections as it takes.
+
+Knows xids, what is in flight, what waits, when to ping, when to give a server up and when the session is over. Must not
+know sockets, loops or futures: bytes and `now_ms` come in, the outbox says what to send, dial, hang up and tell.
+States: CONNECTING -> CONNECTED or READ_ONLY -> SUSPENDED -> (CONNECTED, READ_ONLY, EXPIRED); AUTH_FAILED and CLOSED are
+final, EXPIRED too unless `renews`. Moved only in this file.
+Invariants: a reply finds its call by its place and its xid, so a call that was given up cannot receive another's reply;
+a server that has seen less than we have refuses us (lastZxidSeen), so the client never goes back in time.
+Sources: ClientCnxn; zookeeper.md 1.5.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from struct import Struct
+from typing import Final
+
+from coati.client.hosts import Host, HostList
+from coati.client.retry import Retry
+from coati.client.types import EventType, State, StateChange
+from coati.client.watchtable import Fired, Watcher, WatchTable
+from coati.errors import (
+    AuthFailed,
+    ClientClosed,
+    ConnectionLoss,
+    MarshallingError,
+    OperationTimeout,
+    SessionExpired,
+    ZKError,
+)
+from coati.wire import codes
+from coati.wire.jute import FrameBuffer, Reader, Writer, frame
+from coati.wire.records import AuthPacket, ConnectRequest, RemoveWatchesRequest, WatcherEvent
+
+_HEADER: Final = Struct(">iii")
+_pack_header: Final = _HEADER.pack
+_REPLY: Final = Struct(">iqi")
+_unpack_reply: Final = _REPLY.unpack_from
+REPLY_HEADER_BYTES: Final = 16
+_XID_MAX: Final = (1 << 31) - 1
+_NO_PASSWORD: Final = bytes(16)
+_PING: Final = frame(Struct(">ii").pack(codes.XID_PING, codes.OP_PING))
+
+PING_AT_MOST_MS: Final = 10_000
+PROBE_FIRST_MS: Final = 100
+PROBE_LAST_MS: Final = 60_000
+FOREVER_MS: Final = 1 << 60
+
+# What a call is: waiting for a connection, sent, or of no further interest to the session.
+QUEUED: Final = 0
+SENT: Final = 1
+OVER: Final = 2
+
+
+class Call:
+    """One request and what came of it: `payload` from REPLY_HEADER_BYTES on is the body, or `failure` says why not.
+
+    `deadline_ms` is when its caller stops waiting. `watcher` is registered as of `kind` if the server says yes.
+    """
+
+    __slots__ = (
+        "body",
+        "deadline_ms",
+        "err",
+        "failure",
+        "is_write",
+        "kind",
+        "missing_kind",
+        "op",
+        "path",
+        "payload",
+        "sent_ms",
+        "status",
+        "waiter",
+        "watcher",
+        "xid",
+        "zxid",
+    )
+
+    def __init__(self, op: int, body: bytes, *, is_write: bool, deadline_ms: int, waiter: object) -> None:
+        self.op = op
+        self.body = body
+        self.is_write = is_write
+        self.deadline_ms = deadline_ms
+        # The shell's: what it resolves when the call is over.
+        self.waiter = waiter
+        self.path = b""
+        self.kind = 0
+        # Of which kind the watch is if the znode is not there; -1: then there is none.
+        self.missing_kind = -1
+        self.watcher: Watcher | None = None
+        self.status = QUEUED
+        self.xid = 0
+        self.sent_ms = 0
+        self.err = 0
+        self.zxid = 0
+        self.payload = b""
+        self.failure: ZKError | None = None
+
+    def again(self) -> Call:
+        """The same request, not sent yet."""
+        call = Call(self.op, self.body, is_write=self.is_write, deadline_ms=self.deadline_ms, waiter=None)
+        if self.watcher is not None:
+            call.watch(self.path, self.watcher, kind=self.kind, missing_kind=self.missing_kind)
+        return call
+
+    def watch(self, path: bytes, watcher: Watcher, *, kind: int, missing_kind: int = -1) -> None:
+        """With the answer, `watcher` waits for changes of `path`."""
+        self.path = path
+        self.watcher = watcher
+        self.kind = kind
+        self.missing_kind = missing_kind
+
+
+class Outbox:
+    """What the shell has to do, in this order."""
+
+    __slots__ = ("changes", "dial", "hang_up", "probe", "sends", "told")
+
+    def __init__(self) -> None:
+        # The connection, or the dial under way, is of no use any more.
+        self.hang_up = False
+        self.changes: list[StateChange] = []
+        # Calls that are over and watchers that fired, in the order of the stream.
+        self.told: list[Call | Fired] = []
+        self.sends: list[bytes] = []
+        self.dial: Host | None = None
+        # A server to ask by `isro`, on a connection of its own, whether it has a quorum.
+        self.probe: Host | None = None
+
+
+class SessionConfig:
+    """Times in milliseconds. `renews`: an expired session is followed by a new one."""
+
+    __slots__ = ("max_frame", "max_inflight", "read_only", "renews", "retry", "timeout_ms")
+
+    def __init__(
+        self,
+        *,
+        timeout_ms: int,
+        renews: bool = True,
+        read_only: bool = False,
+        max_inflight: int = 1024,
+        retry: Retry = Retry.DEFAULT,
+        max_frame: int = codes.MAX_BUFFER_BYTES,
+    ) -> None:
+        self.timeout_ms = timeout_ms
+        self.renews = renews
+        self.read_only = read_only
+        self.max_inflight = max_inflight
+        self.retry = retry
+        self.max_frame = max_frame
+
+
+class Session:
+    """The machine: tell it by `on_...`, `submit`, `cancel`, `close`; then ask `take_outbox` and `next_deadline_ms`."""
+
+    def __init__(self, config: SessionConfig, hosts: HostList, dice: Random) -> None:
+        self.config = config
+        self.hosts = hosts
+        self.state = State.CONNECTING
+        self.session_id = 0
+        self.password = _NO_PASSWORD
+        self.timeout_ms = config.timeout_ms
+        self.last_zxid = 0
+        self.host: Host | None = None
+        self.watches = WatchTable()
+        # Until this time the server cannot have expired the session: when its last answered request was sent, plus the
+        # timeout. Before the first answer, 0.
+        self.alive_until_ms = 0
+        self.out = Outbox()
+        self._dice = dice
+        self._auths: list[tuple[str, bytes]] = []
+        self._queue: deque[Call] = deque()
+        self._sent: deque[Call] = deque()
+        self._frames = FrameBuffer(config.max_frame)
+        self._xid = 0
+        self._is_ready = False
+        self._is_closing = False
+        self._ends_with: ZKError | None = None
+        self._hello_ms = 0
+        self._heard_ms = 0
+        self._wrote_ms = 0
+        self._ping_ms = 0
+        self._failures = 0
+        self._dial_at_ms = FOREVER_MS
+        self._give_up_at_ms = FOREVER_MS
+        self._probe_at_ms = FOREVER_MS
+        self._probe_pause_ms = PROBE_FIRST_MS
+
+    # --- doors ------------------------------------------------------------------------------------
+
+    def start(self, now_ms: int) -> None:
+        """Looks for a server."""
+        self._heard_ms = now_ms
+        self._dial(now_ms)
+
+    def resume(self, session_id: int, password: bytes, timeout_ms: int, last_zxid: int) -> None:
+        """Before `start`: this session is to go on, which another process began."""
+        self.session_id = session_id
+        self.password = password
+        self.timeout_ms = timeout_ms
+        self.last_zxid = last_zxid
+
+    def take_outbox(self) -> Outbox:
+        """What has gathered since the last time."""
+        out = self.out
+        self.out = Outbox()
+        return out
+
+    @property
+    def inflight(self) -> int:
+        """Calls that the server has not answered yet, and those that wait to be sent."""
+        return len(self._sent) + len(self._queue)
+
+    def submit(self, call: Call, now_ms: int) -> None:
+        """Sends it now, or as soon as there is a connection and room."""
+        if self._ends_with is not None or self._is_closing:
+            self._fail(call, self._ends_with or ClientClosed("the client is closed"))
+        elif self._is_ready and not self._queue and len(self._sent) < self.config.max_inflight:
+            self._send(call, now_ms)
+        else:
+            self._queue.append(call)
+
+    def cancel(self, call: Call) -> None:
+        """Nobody waits for it any more. If it was sent, its place is kept until the reply has gone by."""
+        if call.status == QUEUED:
+            self._queue.remove(call)
+        call.status = OVER
+
+    def authenticate(self, scheme: str, credentials: bytes, now_ms: int) -> None:
+        """Also on every later connection."""
+        self._auths.append((scheme, credentials))
+        if self._is_ready:
+            self._send_auth(scheme, credentials)
+            self._wrote_ms = now_ms
+
+    def unwatch(self, kind: int, path: bytes, watcher: Watcher, now_ms: int) -> None:
+        """This watcher is gone; the server is told if it was the last one."""
+        if self.watches.remove(kind, path, watcher):
+            self._forget_watch(kind, path, now_ms)
+
+    def close(self, now_ms: int) -> None:
+        """Ends the session: what was sent before is answered before."""
+        if self._is_closing or self._ends_with is not None:
+            return
+        self._is_closing = True
+        self._fail_all(self._queue, ClientClosed("the client is closed"))
+        if not self._is_ready:
+            self._end(State.CLOSED, ClientClosed("the client is closed"), "closed by the caller")
+            return
+        self._give_up_at_ms = now_ms + self.timeout_ms
+        self._send(Call(codes.OP_CLOSE_SESSION, b"", is_write=True, deadline_ms=FOREVER_MS, waiter=None), now_ms)
+
+    def move(self, now_ms: int) -> None:
+        """To another server: the list of hosts says so."""
+        if self._is_ready:
+            self._lose("the list of servers has changed", now_ms)
+
+    def on_connected(self, now_ms: int) -> None:
+        """The dial came through."""
+        self._frames = FrameBuffer(self.config.max_frame)
+        request = ConnectRequest(
+            0, self.last_zxid, self.config.timeout_ms, self.session_id, self.password, self.config.read_only
+        )
+        w = Writer()
+        request.write(w)
+        self.out.sends.append(frame(w.getvalue()))
+        self._hello_ms = now_ms
+
+    def on_dial_failed(self, reason: str, now_ms: int) -> None:
+        """There is no connection."""
+        self._lose(reason, now_ms)
+
+    def on_closed(self, reason: str, now_ms: int) -> None:
+        """The connection is gone."""
+        if self._is_closing:
+            self._end(State.CLOSED, ClientClosed("the client is closed"), "closed")
+        elif self._ends_with is None:
+            self._lose(reason, now_ms)
+
+    def on_data(self, data: bytes, now_ms: int) -> None:
+        """What the server sent."""
+        self._heard_ms = now_ms
+        try:
+            for payload in self._frames.feed(data):
+                if self._is_ready:
+                    self._on_frame(payload, now_ms)
+                elif not self.out.hang_up:
+                    self._on_hello(payload, now_ms)
+        except MarshallingError as error:
+            self._lose(f"the server sent what is no answer: {error}", now_ms)
+            return
+        if self._queue and self._is_ready:
+            self._send_queued(now_ms)
+
+    def on_probed(self, host: Host, has_quorum: bool, now_ms: int) -> None:
+        """What a server said to `isro`."""
+        if self.state is State.READ_ONLY and has_quorum:
+            self.hosts.prefer(host)
+            self._lose("another server has a quorum", now_ms)
+
+    def on_tick(self, now_ms: int) -> None:
+        """Some deadline may have passed."""
+        self._time_out(self._queue, now_ms)
+        self._time_out(self._sent, now_ms)
+        if self._ends_with is not None:
+            return
+        if self._is_ready:
+            self._keep_alive(now_ms)
+        elif now_ms >= self._dial_at_ms:
+            self._dial(now_ms)
+        if now_ms >= self._give_up_at_ms:
+            self._give_up_at_ms = FOREVER_MS
+            if self._is_closing:
+                self._end(State.CLOSED, ClientClosed("the client is closed"), "no answer to close")
+            else:
+                self._lose("no answer in time", now_ms)
+        if not self._is_ready and self.session_id and now_ms >= self._heard_ms + self.timeout_ms * 4 // 3:
+            self._expire("nobody was reached for 4/3 of its timeout", now_ms)
+
+    def next_deadline_ms(self) -> int:
+        """When to come back with `on_tick`, at the latest."""
+        due = min(self._dial_at_ms, self._give_up_at_ms, self._probe_at_ms)
+        for calls in (self._sent, self._queue):
+            for call in calls:
+                if call.status != OVER and call.deadline_ms < due:
+                    due = call.deadline_ms
+        if self._ends_with is not None:
+            return due
+        if self._is_ready:
+            return min(due, self._ping_due_ms(), self._heard_ms + self._read_timeout_ms())
+        if self.session_id:
+            return min(due, self._heard_ms + self.timeout_ms * 4 // 3)
+        return due
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def _send(self, call: Call, now_ms: int) -> None:
+        self._xid = self._xid + 1 if self._xid < _XID_MAX else 1
+        call.xid = self._xid
+        call.status = SENT
+        call.sent_ms = now_ms
+        if call.watcher is not None:
+            self.watches.arm(call.kind, call.path)
+        self._sent.append(call)
+        self._wrote_ms = now_ms
+        self.out.sends.append(_pack_header(len(call.body) + 8, call.xid, call.op) + call.body)
+
+    def _send_queued(self, now_ms: int) -> None:
+        while self._queue and len(self._sent) < self.config.max_inflight:
+            self._send(self._queue.popleft(), now_ms)
+
+    def _send_special(self, xid: int, op: int, body: bytes) -> None:
+        self.out.sends.append(_pack_header(len(body) + 8, xid, op) + body)
+
+    def _send_auth(self, scheme: str, credentials: bytes) -> None:
+        w = Writer()
+        AuthPacket(0, scheme, credentials).write(w)
+        self._send_special(codes.XID_AUTH, codes.OP_AUTH, w.getvalue())
+
+    def _forget_watch(self, kind: int, path: bytes, now_ms: int) -> None:
+        type = self.watches.removal(kind, path)
+        if type == 0 or not self._is_ready or self._is_closing:
+            return
+        w = Writer()
+        RemoveWatchesRequest(path, type).write(w)
+        self._send(
+            Call(codes.OP_REMOVE_WATCHES, w.getvalue(), is_write=False, deadline_ms=FOREVER_MS, waiter=None), now_ms
+        )
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    def _on_hello(self, payload: bytes, now_ms: int) -> None:
+        r = Reader(payload)
+        r.int32()
+        timeout_ms, session_id, password = r.int32(), r.int64(), r.buffer()
+        reads_only = r.boolean() if r.left() else False
+        if timeout_ms <= 0 or session_id == 0:
+            self._expire("the server says so", now_ms)
+            return
+        self._is_ready = True
+        self._failures = 0
+        self._give_up_at_ms = FOREVER_MS
+        self.session_id = session_id
+        self.password = password or _NO_PASSWORD
+        self.timeout_ms = timeout_ms
+        self.alive_until_ms = self._hello_ms + timeout_ms
+        self._ping_ms = 0
+        self._wrote_ms = now_ms
+        for scheme, credentials in self._auths:
+            self._send_auth(scheme, credentials)
+        for op, body in self.watches.replay(self.last_zxid):
+            self._send_special(codes.XID_SET_WATCHES, op, body)
+        self._change(State.READ_ONLY if reads_only else State.CONNECTED, "a server has accepted the session")
+        self.out.told += self.watches.resync(self.last_zxid)
+        if reads_only:
+            self._probe_pause_ms = PROBE_FIRST_MS
+            self._probe_at_ms = now_ms + PROBE_FIRST_MS
+
+    def _on_frame(self, payload: bytes, now_ms: int) -> None:
+        if len(payload) < REPLY_HEADER_BYTES:
+            raise MarshallingError(f"a reply of {len(payload)} bytes")
+        xid, zxid, err = _unpack_reply(payload)
+        if zxid > self.last_zxid:
+            self.last_zxid = zxid
+        if xid > 0:
+            self._on_reply(xid, zxid, err, payload)
+        elif xid == codes.XID_NOTIFICATION:
+            self._on_event(zxid, payload)
+        elif xid == codes.XID_PING:
+            self.alive_until_ms = max(self.alive_until_ms, self._ping_ms + self.timeout_ms)
+            self._ping_ms = 0
+        elif xid == codes.XID_AUTH and err != 0:
+            self._end(State.AUTH_FAILED, AuthFailed(), "the server refused the credentials")
+
+    def _on_reply(self, xid: int, zxid: int, err: int, payload: bytes) -> None:
+        if not self._sent or self._sent[0].xid != xid:
+            raise MarshallingError(f"a reply to xid {xid}, which is not the next one")
+        call = self._sent.popleft()
+        alive_until_ms = call.sent_ms + self.timeout_ms
+        if alive_until_ms > self.alive_until_ms:
+            self.alive_until_ms = alive_until_ms
+        if call.watcher is not None:
+            self._settle_watch(call, err)
+        if call.status == OVER:
+            return
+        call.status = OVER
+        call.err = err
+        call.zxid = zxid
+        call.payload = payload
+        if call.waiter is not None:
+            self.out.told.append(call)
+        elif call.op == codes.OP_CLOSE_SESSION:
+            self._end(State.CLOSED, ClientClosed("the client is closed"), "closed by the caller")
+
+    def _settle_watch(self, call: Call, err: int) -> None:
+        watcher = call.watcher
+        assert watcher is not None
+        self.watches.settle(call.kind, call.path)
+        kind = call.kind if err == 0 else call.missing_kind if err == -101 else -1
+        if kind < 0:
+            return
+        if call.status == OVER:
+            # Its caller has gone, and nobody would ever read this watch.
+            self._forget_watch(kind, call.path, call.sent_ms)
+            return
+        self.watches.add(kind, call.path, watcher)
+
+    def _on_event(self, zxid: int, payload: bytes) -> None:
+        event = WatcherEvent.read(Reader(payload, REPLY_HEADER_BYTES))
+        # Type -1 tells of the connection itself, which we know better; 5 to 7 answer our own removals.
+        if codes.EVENT_CREATED <= event.type <= codes.EVENT_CHILDREN_CHANGED:
+            self.out.told += self.watches.fire(EventType(event.type), event.path, zxid)
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def _read_timeout_ms(self) -> int:
+        return self.timeout_ms * 2 // 3
+
+    def _ping_due_ms(self) -> int:
+        if self._ping_ms:
+            return FOREVER_MS
+        return self._wrote_ms + min(self._read_timeout_ms() // 2, PING_AT_MOST_MS)
+
+    def _keep_alive(self, now_ms: int) -> None:
+        if now_ms >= self._heard_ms + self._read_timeout_ms():
+            self._lose(f"no answer from {self.host} in {self._read_timeout_ms()} ms", now_ms)
+            return
+        if now_ms >= self._ping_due_ms():
+            self._ping_ms = self._wrote_ms = now_ms
+            self.out.sends.append(_PING)
+        if now_ms >= self._probe_at_ms:
+            self._probe_pause_ms = min(self._probe_pause_ms * 2, PROBE_LAST_MS)
+            self._probe_at_ms = now_ms + self._probe_pause_ms
+            others = self.hosts.after(self.host) if self.host is not None else []
+            self.out.probe = others[self._dice.randrange(len(others))] if others else None
+
+    def _time_out(self, calls: deque[Call], now_ms: int) -> None:
+        for call in list(calls):
+            if call.status != OVER and now_ms >= call.deadline_ms:
+                failure = OperationTimeout(
+                    "no answer in time" if call.status == SENT else f"no server to ask in time, {self.state.value}"
+                )
+                failure.maybe_applied = call.status == SENT and call.is_write
+                self.cancel(call)
+                self._fail(call, failure)
+
+    # --- connections ------------------------------------------------------------------------------
+
+    def _dial(self, now_ms: int) -> None:
+        self._dial_at_ms = FOREVER_MS
+        self.host = self.hosts.next()
+        self.out.dial = self.host
+        self._give_up_at_ms = now_ms + max(self.timeout_ms // len(self.hosts), 1)
+
+    def _lose(self, reason: str, now_ms: int) -> None:
+        """This connection, or the attempt to get one, has come to nothing: the next server, soon."""
+        self.out.hang_up = True
+        self._hang_up()
+        self._failures += 1
+        # Every server once without a pause, then with pauses that grow from round to round.
+        rounds, first = divmod(self._failures - 1, len(self.hosts))
+        pause_s = self.config.retry.pause_s(rounds + 1, self._dice.random) if rounds or not first else 0.0
+        self._dial_at_ms = now_ms + int(pause_s * 1000)
+        if self.state in (State.CONNECTED, State.READ_ONLY):
+            self._change(State.SUSPENDED, reason)
+
+    def _hang_up(self) -> None:
+        self._is_ready = False
+        self._give_up_at_ms = FOREVER_MS
+        self._probe_at_ms = FOREVER_MS
+        for call in self._sent:
+            if call.watcher is not None:
+                self.watches.settle(call.kind, call.path)
+        self._fail_all(self._sent, None)
+
+    def _expire(self, reason: str, now_ms: int) -> None:
+        if not self.config.renews:
+            self._end(State.EXPIRED, SessionExpired(), reason)
+            return
+        self.out.hang_up = True
+        self._hang_up()
+        self.session_id = 0
+        self.password = _NO_PASSWORD
+        self.timeout_ms = self.config.timeout_ms
+        self.alive_until_ms = 0
+        self._change(State.EXPIRED, reason)
+        self._change(State.CONNECTING, "a new session")
+        self._dial_at_ms = now_ms
+
+    def _end(self, state: State, failure: ZKError, reason: str) -> None:
+        """For good."""
+        self._ends_with = failure
+        self.out.hang_up = True
+        self._dial_at_ms = FOREVER_MS
+        self._hang_up()
+        self._fail_all(self._queue, failure)
+        self.alive_until_ms = 0
+        self._change(state, reason)
+        self.out.told += self.watches.drop_all(self.last_zxid)
+
+    def _change(self, state: State, reason: str) -> None:
+        was, self.state = self.state, state
+        self.out.changes.append(StateChange(state, was, str(self.host or ""), reason))
+
+    def _fail_all(self, calls: deque[Call], failure: ZKError | None) -> None:
+        for call in calls:
+            if call.status == OVER:
+                continue
+            if failure is None:
+                loss: ZKError = ConnectionLoss("the connection was lost before the answer came")
+                loss.maybe_applied = call.is_write
+                self._fail(call, loss)
+            else:
+                self._fail(call, failure)
+        calls.clear()
+
+    def _fail(self, call: Call, failure: ZKError) -> None:
+        call.status = OVER
+        call.failure = failure
+        if call.waiter is not None:
+            self.out.told.append(call)

@@ -1,0 +1,111 @@
+"""Trees: what is done to a znode and all below it, as many requests of which most go at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Final, Protocol
+
+from coati.client.ops import Delete, MultiError, Op, OpResult
+from coati.client.types import ANY, Node, join_path
+from coati.errors import ConnectionLoss, NoNode, NotEmpty
+
+# How often a tree is listed again that grows while it is deleted.
+ROUNDS: Final = 10
+LISTED_AT_A_TIME: Final = 64
+
+
+class Verbs(Protocol):
+    """What is needed of a client."""
+
+    async def get(self, path: str) -> Node: ...
+
+    async def children(self, path: str) -> list[str]: ...
+
+    async def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None: ...
+
+    async def multi(self, ops: Iterable[Op]) -> list[OpResult]: ...
+
+
+async def walk(client: Verbs, path: str, *, concurrency: int) -> AsyncGenerator[Node, None]:
+    """Level by level, each in the order of its paths."""
+    level = [path]
+    while level:
+        below: list[str] = []
+        for at in range(0, len(level), concurrency):
+            some = level[at : at + concurrency]
+            for found in await asyncio.gather(*(_visit(client, one) for one in some)):
+                if found is not None:
+                    node, names = found
+                    below += (join_path(node.path, name) for name in names)
+                    yield node
+        level = below
+
+
+async def _visit(client: Verbs, path: str) -> tuple[Node, list[str]] | None:
+    try:
+        node = await client.get(path)
+        return node, await client.children(path) if node.stat.num_children else []
+    except NoNode:
+        return None
+
+
+async def delete_tree(client: Verbs, path: str, *, keep_root: bool, batch: int) -> int | None:
+    """How many znodes were deleted; None if the tree has grown faster than it could be deleted."""
+    deleted = 0
+    for _ in range(ROUNDS):
+        paths = await _paths(client, path)
+        if keep_root and paths:
+            del paths[0]
+        if not paths:
+            return deleted
+        # The deepest first.
+        paths.reverse()
+        left = 0
+        for at in range(0, len(paths), batch):
+            some = paths[at : at + batch]
+            gone = await _delete_some(client, some)
+            deleted += gone
+            left += len(some) - gone
+        if not left:
+            return deleted
+    return None
+
+
+async def _paths(client: Verbs, path: str) -> list[str]:
+    found: list[str] = []
+    level = [path]
+    while level:
+        below: list[str] = []
+        for at in range(0, len(level), LISTED_AT_A_TIME):
+            some = level[at : at + LISTED_AT_A_TIME]
+            listed = await asyncio.gather(*(_names(client, one) for one in some))
+            for parent, names in zip(some, listed, strict=True):
+                if names is not None:
+                    found.append(parent)
+                    below += (join_path(parent, name) for name in names)
+        level = below
+    return found
+
+
+async def _names(client: Verbs, path: str) -> list[str] | None:
+    try:
+        return await client.children(path)
+    except NoNode:
+        return None
+
+
+async def _delete_some(client: Verbs, paths: Sequence[str]) -> int:
+    try:
+        await client.multi(Delete(path) for path in paths)
+    except (MultiError, ConnectionLoss):
+        # Some have gone or got children meanwhile: one by one.
+        gone = 0
+        for path in paths:
+            try:
+                await client.delete(path, missing_ok=True)
+                gone += 1
+            except NotEmpty:
+                continue
+        return gone
+    return len(paths)

@@ -1,0 +1,159 @@
+"""Watches for the caller: Trigger, which waits once, and Watch, a stream of events with a bound and a marker for gaps.
+
+Must not know the wire. Nothing is called back: whoever waits asks, so slow consumers slow nobody but themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from coati.client.types import Event, EventType
+
+
+class Trigger:
+    """Waits for one change: give it to `get`, `exists` or `children` as `watch=`, then `await trigger.wait()`.
+
+    A lost connection does not fire it: the next server is asked what happened meanwhile. The end of the session, if no
+    new one follows, fires it with a RESYNC. A trigger belongs to one request at a time; then it can be given again.
+    """
+
+    __slots__ = ("_future", "_release", "_show", "event")
+
+    def __init__(self) -> None:
+        self.event: Event | None = None
+        self._future: asyncio.Future[Event] | None = None
+        self._release: Callable[[], None] | None = None
+        self._show: Callable[[bytes], str] = _as_text
+
+    def arm(self, show: Callable[[bytes], str], release: Callable[[], None]) -> None:
+        """The client's: how a path is shown, and how the watch is taken back."""
+        self.event = None
+        self._show = show
+        self._release = release
+
+    def on_event(self, type: EventType, path: bytes, zxid: int) -> None:
+        """The client's: it has happened."""
+        self.event = Event(type, self._show(path), zxid)
+        self._release = None
+        if self._future is not None and not self._future.done():
+            self._future.set_result(self.event)
+
+    @property
+    def has_fired(self) -> bool:
+        """The change has happened."""
+        return self.event is not None
+
+    async def wait(self, timeout: float | None = None) -> Event:
+        """The event; raises TimeoutError after so many seconds. Can be asked again."""
+        if self.event is not None:
+            return self.event
+        self._future = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._future
+        finally:
+            self._future = None
+
+    def close(self) -> None:
+        """Waits no more; the server is told if nobody else waits for it."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Watch:
+    """Events of a path, and of all below it if it is recursive: `async with client.watch(path) as events`, `async for`.
+
+    It is armed when the block is entered. A RESYNC event stands where some may be missing: after each reconnect, since
+    servers do not report what happened meanwhile, and where more than `buffer` events waited unread (the oldest are
+    dropped). Read again what you depend on, then go on. The end of the session ends it, after a RESYNC.
+    """
+
+    def __init__(
+        self,
+        arm: Callable[[Watch], Awaitable[None]],
+        *,
+        show: Callable[[bytes], str],
+        release: Callable[[Watch], None],
+        buffer: int,
+    ) -> None:
+        if buffer < 1:
+            raise ValueError("a watch needs room for at least one event")
+        self._arm = arm
+        self._show = show
+        self._release = release
+        self._buffer = buffer
+        self._events: deque[Event] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_open = False
+        self._is_over = False
+
+    def on_event(self, type: EventType, path: bytes, zxid: int) -> None:
+        """The client's: one more."""
+        events = self._events
+        if type is EventType.RESYNC and events and events[-1].type is EventType.RESYNC:
+            return
+        events.append(Event(type, self._show(path), zxid))
+        if len(events) > self._buffer:
+            # The marker stands for itself and all that was dropped before it.
+            events.popleft()
+            oldest = events[0]
+            events[0] = Event(EventType.RESYNC, oldest.path, oldest.zxid)
+        self._wake()
+
+    def on_end(self) -> None:
+        """The client's: no event will come any more."""
+        self._is_over = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._is_open:
+            raise RuntimeError("a watch is armed by `async with`; iterate inside")
+        while not self._events:
+            if self._is_over:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._events.popleft()
+
+    def close(self) -> None:
+        """No more events; the server is told if nobody else waits for them. Whoever iterates comes to the end."""
+        if self._is_open and not self._is_over:
+            self._release(self)
+        self.on_end()
+
+    async def __aenter__(self) -> Self:
+        await self._arm(self)
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _as_text(path: bytes) -> str:
+    return path.decode("utf-8", "replace")

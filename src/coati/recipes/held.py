@@ -1,0 +1,266 @@
+"""Held: something that is ours for now (a lock, an office, a permit), and how its loss reaches whoever relies on it.
+
+Knows until when the session is certainly alive, and whether the znode that stands for it is there. Must not know how it
+is won. A wake-up is no permission: what is held is lost before the server can give it to anybody else, provided clocks
+run at about the same rate and the loop is not blocked; the safety that does not depend on either is `guard()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Literal
+
+from coati.client.client import BaseClient
+from coati.client.ops import Check
+from coati.client.types import EventType, Node
+from coati.client.watching import Trigger
+from coati.errors import LockLost, NoNode, ZKError
+
+OnLoss = Literal["cancel", "flag"]
+"""What happens to the body when the thing is lost: it is cancelled, or it has to ask `held.check()` itself."""
+
+# How long before the last safe instant a held thing is given up, as a share of the session timeout: the body has that
+# long to come to its end.
+MARGIN: Final = 0.1
+
+
+class Held:
+    """What is held. `path` is the znode that stands for it, `token` its czxid: later holders have larger ones."""
+
+    def __init__(self, client: BaseClient, node: Node, *, error: type[LockLost] = LockLost) -> None:
+        self.path = node.path
+        self.token = node.stat.czxid
+        self._client = client
+        self._error = error
+        self._why: str | None = None
+        self._lost: asyncio.Future[str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stop_listening: Callable[[], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._own = _Own(self)
+
+    # --- for whoever holds it ---------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """Until then, on the loop's clock, it is certainly ours; later as the server goes on answering. 0 once lost."""
+        session = self._client.session
+        return 0.0 if self._why is not None else max(session.deadline - session.timeout * MARGIN, 0.0)
+
+    @property
+    def is_held(self) -> bool:
+        """It is certainly ours now."""
+        return self._why is None and asyncio.get_running_loop().time() < self.deadline
+
+    def check(self) -> None:
+        """Raises LockLost (LeadershipLost of an office) unless it is certainly ours."""
+        if not self.is_held:
+            raise self.loss()
+
+    def guard(self) -> Check:
+        """For `multi`: the server itself refuses the transaction, with NoNode, if this is not held any more."""
+        return Check(self.path)
+
+    async def lost(self) -> str:
+        """Returns, with the reason, when it is lost. Released in good order, it never is."""
+        if self._why is not None:
+            return self._why
+        if self._lost is None:
+            self._lost = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._lost)
+
+    # --- for recipes ------------------------------------------------------------------------------
+
+    def loss(self) -> LockLost:
+        """The error that says why it is lost."""
+        error = self._error(self._why or "the session may have expired")
+        error.path = self.path
+        error.session_id = self._client.session.id
+        return error
+
+    async def keep(self, on_lost: Callable[[], None]) -> None:
+        """From now on watches over it; raises LockLost if it is gone already."""
+        self._on_lost = on_lost
+        self._stop_listening = self._client.session.on_end(lambda reason: self.lose(f"the session is over: {reason}"))
+        self._look_at_the_time()
+        if await self._client.exists(self.path, watch=self._own) is None:
+            self.lose("its znode is gone")
+        if self._why is not None:
+            raise self.loss()
+
+    def let_go(self) -> None:
+        """Watches no more: it is released, or lost."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._stop_listening is not None:
+            self._stop_listening()
+            self._stop_listening = None
+        self._own.close()
+        self._on_lost = None
+
+    def lose(self, why: str) -> None:
+        """It is not certainly ours any more."""
+        if self._why is not None:
+            return
+        self._why = why
+        on_lost = self._on_lost
+        self.let_go()
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(why)
+        if on_lost is not None:
+            on_lost()
+
+    def watch_again(self) -> None:
+        """The watch on the znode was spent on a change of its data."""
+        self._client.spawn(self._watch_again())
+
+    async def _watch_again(self) -> None:
+        try:
+            gone = await self._client.exists(self.path, watch=self._own) is None
+        except ZKError:
+            # The end of the session, or of the time, is noticed without it.
+            return
+        if gone:
+            self.lose("its znode is gone")
+
+    def _look_at_the_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self.deadline:
+            self.lose("no server has answered for so long that the session may have expired")
+        else:
+            self._timer = loop.call_at(self.deadline, self._look_at_the_time)
+
+
+class _Own(Trigger):
+    """Watches the znode itself."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Held) -> None:
+        super().__init__()
+        self._held = held
+
+    def on_event(self, type: EventType, path: bytes, zxid: int) -> None:
+        super().on_event(type, path, zxid)
+        if type is not EventType.CHANGED:
+            self._held.lose("its znode is gone")
+        elif self._held.is_held:
+            # Its data has changed; the watch was spent on that.
+            self._held.watch_again()
+
+
+class Body:
+    """Cancels the task inside the block when what is held is lost, as asyncio.timeout does, and says so by LockLost."""
+
+    def __init__(self, on_loss: OnLoss) -> None:
+        self._on_loss = on_loss
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._has_cancelled = False
+
+    def enter(self) -> None:
+        """The current task is inside from now on."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._has_cancelled = False
+
+    def on_lost(self) -> None:
+        """Lost."""
+        if self._task is not None and self._on_loss == "cancel":
+            self._has_cancelled = True
+            self._task.cancel()
+
+    def leave(self, held: Held, kind: type[BaseException] | None, error: BaseException | None) -> None:
+        """The block is left; raises LockLost if that is why."""
+        task, self._task = self._task, None
+        if not self._has_cancelled:
+            return
+        assert task is not None
+        # Others may have cancelled the task too: that is theirs, and goes on.
+        if task.uncancel() <= self._cancelling and (kind is None or kind is asyncio.CancelledError):
+            raise held.loss() from error
+
+
+class Release:
+    """Deletes a znode that is not wanted any more, for as long as it takes: at once, or else behind the caller's back.
+
+    While the session lives an ephemeral stays, so nobody may give up before the server has said that it is gone.
+    """
+
+    def __init__(self, client: BaseClient) -> None:
+        self._client = client
+
+    async def delete(self, path: str) -> None:
+        """Returns when it is gone, or when the client has taken over to try again."""
+        session_id = self._client.session.id
+        try:
+            await self._client.delete(path, missing_ok=True)
+        except asyncio.CancelledError:
+            self._client.spawn(self._until_gone(path, session_id))
+            raise
+        except ZKError:
+            if not self._client.is_closed:
+                self._client.spawn(self._until_gone(path, session_id))
+
+    def soon(self, path: str) -> None:
+        """Without waiting, for a caller that is being cancelled."""
+        if not self._client.is_closed:
+            self._client.spawn(self._until_gone(path, self._client.session.id))
+
+    async def _until_gone(self, path: str, session_id: int) -> None:
+        while self._client.session.id == session_id and not self._client.is_closed:
+            try:
+                await self._client.with_options(timeout=None).delete(path, missing_ok=True)
+            except NoNode:
+                return
+            except ZKError:
+                # Only a new connection can help, and the client is looking for one.
+                await asyncio.sleep(self._client.session.timeout * MARGIN)
+            else:
+                return
+
+
+class Block(ABC):
+    """`async with` around something held: `win` and `release` are the recipe's, the rest is the same for all."""
+
+    def __init__(self, client: BaseClient, on_loss: OnLoss) -> None:
+        self._client = client
+        self._body = Body(on_loss)
+        self._held: Held | None = None
+
+    @abstractmethod
+    async def win(self) -> Held:
+        """Waits until it is ours."""
+
+    async def release(self, held: Held) -> None:
+        """It is not needed any more."""
+        await Release(self._client).delete(held.path)
+
+    async def __aenter__(self) -> Held:
+        held = await self.win()
+        self._body.enter()
+        try:
+            await held.keep(self._body.on_lost)
+        except BaseException:
+            held.let_go()
+            Release(self._client).soon(held.path)
+            raise
+        self._held = held
+        return held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        held, self._held = self._held, None
+        assert held is not None
+        held.let_go()
+        try:
+            self._body.leave(held, kind, error)
+        finally:
+            await self.release(held)
