@@ -48,8 +48,8 @@ BANS: Final = (
     # In a coroutine of the client's, a sleep is the timer: its loop may be a simulated one.
     Ban(("asyncio.sleep",), (*OUTSIDE, "coati.client", "coati.recipes", "coati.patterns"),
         "a timer is set, not slept through"),
-    Ban(("threading.Thread", "concurrent.futures."), ("coati.storage.disk", "coati.bench", "coati.testing", "coati.sync"),
-        "one loop, and one disk thread"),
+    Ban(("threading.Thread", "concurrent.futures."),
+        ("coati.storage.disk", "coati.bench", "coati.testing", "coati.sync"), "one loop, and one disk thread"),
 )  # fmt: skip
 # A Random made from a seed is the seam itself, and may be made where the seed is known.
 SEEDED: Final = ("random.Random",)

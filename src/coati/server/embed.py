@@ -23,8 +23,9 @@ from coati.core.tree import Tree
 from coati.errors import ConfigError
 from coati.server.clock import SystemClock
 from coati.server.config import Entry, ServerConfig, load_config
-from coati.server.listeners import ClientListener, java_address
+from coati.server.listeners import java_address
 from coati.server.main import Server as MainServer
+from coati.server.view import LiveView
 from coati.storage.disk import RealDisk, RealFile, RealLock
 
 Ts = TypeVarTuple("Ts")
@@ -302,9 +303,9 @@ class Server:
         return self._main
 
     @property
-    def listener(self) -> ClientListener:
-        """The connections of its clients."""
-        return self.server.listener
+    def view(self) -> LiveView:
+        """What four-letter words are answered from."""
+        return self.server.view
 
     @property
     def tree(self) -> Tree | None:
@@ -312,9 +313,9 @@ class Server:
         replica = None if self._is_closed else self.server.driver.replica
         return None if replica is None else replica.tree
 
-    async def wait_serving(self, timeout_s: float | None = 30.0) -> None:
+    async def wait_serving(self, timeout: float | None = 30.0) -> None:
         """Returns once clients are served. Raises TimeoutError after so many seconds, and when the server has ended."""
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout):
             while not self.is_serving:
                 if self.role == "stopped":
                     raise TimeoutError("the server has ended")

@@ -333,10 +333,10 @@ class Server:
         return self._driver
 
     @property
-    def listener(self) -> ClientListener:
-        """Where the clients of an open server are."""
-        assert self._listener is not None, "the server is not open"
-        return self._listener
+    def view(self) -> LiveView:
+        """What four-letter words are answered from."""
+        assert self._view is not None, "the server is not open"
+        return self._view
 
     async def wait(self) -> int:
         """The exit code, once the server has ended and its connections are gone."""

@@ -142,6 +142,9 @@ class Ground:
         keys |= {"clientPort": str(plan.port), "clientPortAddress": plan.host}
         if len(self.plans) > 1:
             keys |= {f"server.{other.sid}": other.line for other in self.plans.values()}
+            if len([other for other in self.plans.values() if not other.is_observer]) == 1:
+                # Else one voter would be a server alone, which has no observers.
+                keys["standaloneEnabled"] = "false"
         if plan.is_observer:
             keys["peerType"] = "observer"
         return keys | self._config

@@ -197,6 +197,12 @@ class Ensemble:
             return PAUSED
         return self.backend.role(sid) if sid in self._running else STOPPED
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing for `repair` to do."""
+        is_cut = bool(self._groups or self._cuts)
+        return not is_cut and not self._paused and len(self._running) == len(self.backend.plans)
+
     # Faults, and what mends them.
 
     async def kill(self, sid: int) -> None:
@@ -208,7 +214,7 @@ class Ensemble:
         self.resume_now(sid)
         await self._end(sid, is_clean=True)
 
-    async def start(self, sid: int, *, timeout_s: float = READY_S) -> None:
+    async def start(self, sid: int, *, timeout: float = READY_S) -> None:
         """Starts one that was killed or stopped, on its old data; returns as `settled` does.
 
         Without a quorum there is nobody to wait for. Raises EnsembleError when it does not serve in time.
@@ -217,12 +223,12 @@ class Ensemble:
         if sid in self._running:
             raise EnsembleError(f"member {sid} runs already")
         await self._launch(sid)
-        await self.settled(timeout_s=timeout_s)
+        await self.settled(timeout=timeout)
 
-    async def restart(self, sid: int, *, timeout_s: float = READY_S) -> None:
+    async def restart(self, sid: int, *, timeout: float = READY_S) -> None:
         """Stops it in order, and starts it again."""
         await self.stop(sid)
-        await self.start(sid, timeout_s=timeout_s)
+        await self.start(sid, timeout=timeout)
 
     async def pause(self, sid: int) -> None:
         """As SIGSTOP: its connections stand, and nothing is answered."""
@@ -293,7 +299,7 @@ class Ensemble:
         address = self._reachable()
         return await asyncio.to_thread(end_session, address, session_id, password)
 
-    async def repair(self, *, timeout_s: float = READY_S) -> None:
+    async def repair(self, *, timeout: float = READY_S) -> None:
         """Undoes all faults: heals, resumes, starts who is stopped, and waits until all serve."""
         await self.heal()
         for sid in list(self._paused):
@@ -301,17 +307,17 @@ class Ensemble:
         for sid in self.sids:
             if sid not in self._running:
                 await self._launch(sid)
-        await self.settled(timeout_s=timeout_s)
+        await self.settled(timeout=timeout)
 
     # Waiting.
 
-    async def settled(self, *, timeout_s: float = READY_S) -> None:
+    async def settled(self, *, timeout: float = READY_S) -> None:
         """Returns once all members that run, and are not paused, serve: those with a quorum around them, and one leads.
 
         Raises EnsembleError when they do not in time.
         """
         waited = [sid for sid in self._running if sid not in self._paused and self._has_quorum(sid)]
-        await self._until(lambda: self._is_settled(waited), "all members serve", timeout_s)
+        await self._until(lambda: self._is_settled(waited), "all members serve", timeout)
 
     def _is_settled(self, waited: list[int]) -> bool:
         roles = [self.role(sid) for sid in waited]
@@ -319,18 +325,18 @@ class Ensemble:
         leaders = sum(role in LEADING for role in roles)
         return all(role in SERVING for role in roles) and (leaders == 1 or not waited)
 
-    async def wait_leader(self, *, but: int | None = None, timeout_s: float = READY_S) -> int:
+    async def wait_leader(self, *, but: int | None = None, timeout: float = READY_S) -> int:
         """Who leads, once somebody does who is not `but`. Raises EnsembleError when nobody does in time."""
-        await self._until(lambda: any(sid != but for sid in self._leaders()), "a leader", timeout_s)
+        await self._until(lambda: any(sid != but for sid in self._leaders()), "a leader", timeout)
         return next(sid for sid in self._leaders() if sid != but)
 
-    async def _until(self, holds: Callable[[], bool], what: str, timeout_s: float) -> None:
+    async def _until(self, holds: Callable[[], bool], what: str, timeout: float) -> None:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout):
                 while not holds():  # noqa: ASYNC110  # servers in other processes set no event
                     await asyncio.sleep(self.backend.look_s)
         except TimeoutError:
-            raise EnsembleError(f"not within {timeout_s:g} s: {what}\n{self.dump()}") from None
+            raise EnsembleError(f"not within {timeout:g} s: {what}\n{self.dump()}") from None
 
     # For the report of a failure.
 

@@ -140,6 +140,16 @@ class MemoryBackend:
                 waiting += sorted(znode.children.paths, reverse=True)
         return found
 
+    def watches_below(self, path: bytes) -> list[tuple[str, int]]:
+        """What is watched at the path or below it, by which session, at any member."""
+        found: list[tuple[str, int]] = []
+        for sid, server in self._servers.items():
+            if self.role(sid) in SERVING:
+                for watched, owners in server.view.watches_by_path():
+                    if watched == path or watched.startswith(path + b"/"):
+                        found += [(watched.decode(errors="replace"), owner) for owner in owners]
+        return found
+
     def log(self, sid: int) -> list[str]:
         return list(TAIL.lines)
 
