@@ -19,6 +19,9 @@ from coati.client.ops import (
 from coati.client.retry import (
     Retry,
 )
+from coati.client.streams import (
+    Stream,
+)
 from coati.client.tls import (
     TLS,
 )
@@ -173,6 +176,7 @@ __all__ = [
     "StateChange",
     "StorageCorrupt",
     "StorageFailed",
+    "Stream",
     "Throttled",
     "Transaction",
     "Trigger",

@@ -63,11 +63,12 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),
     "coati.client.hosts": Room(CLIENT, ("random",)),
+    "coati.client.levels": Room(CLIENT),
     "coati.client.ops": Room(CLIENT),
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "json", "logging", "random", "urllib", "uuid")),
     # Applications of the recipes, as a user would write them.
     "coati.patterns": Room(
         ("coati.client", "coati.recipes", "coati.errors"),

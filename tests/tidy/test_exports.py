@@ -77,6 +77,7 @@ PROMISED = [
     "StateChange",
     "StorageCorrupt",
     "StorageFailed",
+    "Stream",
     "TLS",
     "Throttled",
     "Transaction",

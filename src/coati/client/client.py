@@ -16,7 +16,7 @@ from struct import Struct
 from types import TracebackType
 from typing import Final, Self
 
-from coati.client import trees, watchtable
+from coati.client import levels, trees, watchtable
 from coati.client.core import Core, OnExpired, Options
 from coati.client.hosts import HostProvider, parse_connect_string, parse_host
 from coati.client.ops import (
@@ -39,6 +39,7 @@ from coati.client.ops import (
 )
 from coati.client.retry import Retry
 from coati.client.session import REPLY_HEADER_BYTES, Call, SessionConfig
+from coati.client.streams import Stream
 from coati.client.tls import TLS
 from coati.client.transaction import Transaction
 from coati.client.types import (
@@ -557,6 +558,17 @@ class BaseClient:
             self._unwatch(kind, where, watch)
 
         return Watch(arm, show=self._shown, release=release, buffer=buffer)
+
+    def values(self, path: str) -> Stream[Node | None]:
+        """The znode now, then every newer one, None while it is missing; bursts come as one. Needs no block to start.
+
+        It goes on over lost connections and new sessions, and ends with the client. Raises NoAuth.
+        """
+        return levels.values(self.with_options(timeout=USE_SESSION), path)
+
+    def members(self, path: str) -> Stream[frozenset[str]]:
+        """The names of the children now, then every newer set; empty while the znode is missing. Else as `values`."""
+        return levels.members(self.with_options(timeout=USE_SESSION), path)
 
     def _arm(self, call: Call, where: bytes, trigger: Trigger | None, kind: int, missing_kind: int = -1) -> None:
         if trigger is None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from coati.client.streams import Stream
 from coati.client.types import Event, EventType
 
 
@@ -39,8 +40,12 @@ class Trigger:
         """The client's: it has happened."""
         self.event = Event(type, self._show(path), zxid)
         self._release = None
-        if self._future is not None and not self._future.done():
-            self._future.set_result(self.event)
+        self._wake(self.event)
+
+    def _wake(self, event: Event) -> None:
+        future, self._future = self._future, None
+        if future is not None:
+            future.set_result(event)
 
     @property
     def has_fired(self) -> bool:
@@ -48,21 +53,21 @@ class Trigger:
         return self.event is not None
 
     async def wait(self, timeout: float | None = None) -> Event:
-        """The event; raises TimeoutError after so many seconds. Can be asked again."""
+        """The event, or a RESYNC when it is closed; raises TimeoutError after so many seconds. Can be asked again."""
         if self.event is not None:
             return self.event
-        self._future = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._future
-        finally:
-            self._future = None
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(timeout):
+            # Others may wait for the same.
+            return await asyncio.shield(self._future)
 
     def close(self) -> None:
         """Waits no more; the server is told if nobody else waits for it."""
         release, self._release = self._release, None
         if release is not None:
             release()
+        self._wake(Event(EventType.RESYNC, "", -1))
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,7 +78,7 @@ class Trigger:
         self.close()
 
 
-class Watch:
+class Watch(Stream[Event]):
     """Events of a path, and of all below it if it is recursive: `async with client.watch(path) as events`, `async for`.
 
     It is armed when the block is entered. A RESYNC event stands where some may be missing: after each reconnect, since
@@ -89,6 +94,7 @@ class Watch:
         release: Callable[[Watch], None],
         buffer: int,
     ) -> None:
+        super().__init__()
         if buffer < 1:
             raise ValueError("a watch needs room for at least one event")
         self._arm = arm
@@ -122,10 +128,7 @@ class Watch:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
+    async def _next(self) -> Event:
         if not self._is_open:
             raise RuntimeError("a watch is armed by `async with`; iterate inside")
         while not self._events:
@@ -145,14 +148,14 @@ class Watch:
         self.on_end()
 
     async def __aenter__(self) -> Self:
-        await self._arm(self)
+        try:
+            await self._arm(self)
+        except BaseException:
+            # It may be armed all the same, if this was cancelled late.
+            self._release(self)
+            raise
         self._is_open = True
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _as_text(path: bytes) -> str:

@@ -540,7 +540,7 @@ class SimMember:
         self._ports.shut()
         links, self.links = self.links, []
         for link in links:
-            link.is_open = False
+            link.abandon()
 
     # Its clients.
 
