@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Generator, Iterator
-from types import SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -25,6 +25,8 @@ BACKENDS: Final = ("memory", "process", "java", "external")
 # Fixtures of one ensemble each, which a mark may shape.
 ENSEMBLES: Final = ("zk_ensemble", "zk_server")
 FIXTURES: Final = frozenset((*ENSEMBLES, "zk", "zk_faults"))
+# What pytest-asyncio is called, as it was installed or by `-p`.
+PYTEST_ASYNCIO: Final = ("asyncio", "pytest_asyncio.plugin")
 MARK: Final = (
     "zk(members=3, observers=0, config={}, auth=None): what the test's ensemble is; equal ones are shared. `config`: "
     "keys of zoo.cfg. `auth`: who the client is, (user, password) or 'digest' for any"
@@ -62,11 +64,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARK)
-    asyncio_plugin = config.pluginmanager.getplugin("asyncio")
-    if asyncio_plugin is not None and hasattr(asyncio_plugin, "fixture"):
-        # pytest-asyncio runs async fixtures that were made by its own decorator, and no others.
-        more = SimpleNamespace(_zk_asyncio=asyncio_plugin.fixture(_leased_on_asyncio))
-        config.pluginmanager.register(more, "zk-asyncio")
+    for name in PYTEST_ASYNCIO:
+        plugin = config.pluginmanager.getplugin(name)
+        if plugin is not None and hasattr(plugin, "fixture"):
+            # It runs async fixtures that were made by its own decorator, and no others.
+            more = ModuleType("coati_pytest_asyncio")
+            more.__dict__["_zk_asyncio"] = plugin.fixture(_leased_on_asyncio)
+            config.pluginmanager.register(more, "coati_pytest_asyncio")
+            break
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
