@@ -48,6 +48,7 @@ async def main(world: SimWorld, *, seconds: float = 20, clients: int = 4, count:
             with world.on_host(f"h{number % 2}"):
                 group.create_task(_client(world, world.random(), number, written[number], count))
         group.create_task(world.storm(seconds))
+    await world.settled()
     for member in world.cluster.members.values():
         for path in (path for paths in written for path in paths):
             assert member.tree.find(path) is not None, f"server {member.sid} lacks {path!r}"

@@ -513,6 +513,26 @@ def test_cut_servers_find_each_other_again() -> None:
     run(main, 12)
 
 
+def test_who_has_still_to_hear_that_its_leader_is_gone_does_not_serve() -> None:
+    """Seed 1151 of a storm: the world was whole, and one server about to look for a leader."""
+
+    async def main(world: SimWorld) -> None:
+        leader, (stopped, *_) = world.cluster.leader(), world.cluster.followers()
+        assert leader is not None
+        world.pause(stopped.sid)
+        world.kill(leader.sid)
+        await pass_time(5)
+        world.restart(leader.sid)
+        await pass_time(5)
+        assert world.cluster.all_serve()
+        assert not world.all_serve()
+        world.resume(stopped.sid)
+        await world.settled()
+        assert stopped.store.current_epoch == 2
+
+    run(main, 12, voters=5)
+
+
 def test_what_a_fault_does_twice_it_does_once() -> None:
     async def main(world: SimWorld) -> None:
         for what in (world.restart, world.resume, world.pause, world.pause, world.resume, world.resume):

@@ -434,21 +434,12 @@ class BaseClient:
         raise self._core.explained(NoNode(path), "ensure", path)
 
     async def set(self, path: str, data: bytes, *, version: int = ANY) -> Stat:
-        """Sets the data. Raises NoNode, BadVersion, NoAuth."""
+        """Sets the data. Raises NoNode, BadVersion, NoAuth. With a version it is repeated after a lost connection."""
         body = _sized(self._absolute(path)) + _sized(data) + _pack_int(version)
         call = self._write(codes.OP_SET_DATA, body)
-        if version == ANY:
-            return stat_at((await self._ask(call, "set", path)).payload, _BODY)
-        try:
-            return stat_at((await self._ask(call, "set", path, repeats=True)).payload, _BODY)
-        except BadVersion as error:
-            if not error.maybe_applied:
-                raise
-            # Sent twice: the first one may be what changed the version.
-            node = await self.get(path)
-            if (node.version, node.data) != (version + 1, data):
-                raise
-            return node.stat
+        # Sent twice, a version that does not fit may be our own doing: the error says `maybe_applied`, for nobody can
+        # tell our write from another's of the same data.
+        return stat_at((await self._ask(call, "set", path, repeats=version != ANY)).payload, _BODY)
 
     async def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat:
         """Sets the data of a znode, and makes it if it is not there."""
@@ -480,9 +471,8 @@ class BaseClient:
         repeats = version != ANY or missing_ok
         try:
             await self._ask(self._write(codes.OP_DELETE, body), "delete", path, repeats=repeats)
-        except NoNode as error:
-            # Sent twice, it is our own doing that the znode is not there any more.
-            if not missing_ok and not error.maybe_applied:
+        except NoNode:
+            if not missing_ok:
                 raise
 
     async def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:

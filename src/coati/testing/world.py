@@ -23,6 +23,7 @@ from coati.testing.clientnet import CLIENT_PORT, HOST, ClientNet
 from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
 from coati.testing.gate import SOON
 from coati.testing.loop import SimLoop, show_error, show_task
+from coati.wire.quorum import LEADING
 
 _T = TypeVar("_T")
 
@@ -101,10 +102,29 @@ class SimWorld:
         """One server. Raises KeyError."""
         return self.cluster.members[sid]
 
+    def all_serve(self) -> bool:
+        """Whether every member that is up serves, under one leader: none has still to hear that its own is over."""
+        members = [member for member in self.cluster.members.values() if member.is_up]
+        epochs = {member.store.current_epoch for member in members}
+        leaders = [member for member in members if member.state == LEADING]
+        return all(member.is_serving for member in members) and len(leaders) == len(epochs) == 1
+
+    def is_settled(self) -> bool:
+        """Whether they all have the same tree besides. It may be long in coming while clients write."""
+        trees = {(m.tree.last_zxid, m.tree.digest) for m in self.cluster.members.values() if m.is_up}
+        return self.all_serve() and len(trees) == 1
+
     async def serving(self, *, limit_ms: int = SERVE_MS) -> None:
-        """Waits until every member that is up serves. AssertionError if that takes too long."""
+        """Waits until `all_serve`. AssertionError if that takes too long."""
+        await self._until(self.all_serve, limit_ms)
+
+    async def settled(self, *, limit_ms: int = SERVE_MS) -> None:
+        """Waits until `is_settled`. AssertionError if that takes too long."""
+        await self._until(self.is_settled, limit_ms)
+
+    async def _until(self, holds: Callable[[], bool], limit_ms: int) -> None:
         due_ms = self.clock.now_ms + limit_ms
-        while not self.cluster.all_serve():
+        while not holds():
             assert self.clock.now_ms < due_ms, f"seed {self.seed}: not within {limit_ms} ms: {self.cluster}"
             await asyncio.sleep(0.01)
 
@@ -321,7 +341,7 @@ def run(
     """
     world = SimWorld(seed, config or ClusterConfig(voters, observers=observers), make_cluster)
     world.cluster.start()
-    world.cluster.run_until(world.cluster.all_serve, SERVE_MS)
+    world.cluster.run_until(world.all_serve, SERVE_MS)
     world.loop.set_limit(limit_s)
     was_collecting = gc.isenabled()
     # When an object is collected is part of the run: by the loop, after so many turns, and of the run's own ones only.
