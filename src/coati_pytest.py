@@ -10,21 +10,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Generator, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import pytest
 
 if TYPE_CHECKING:
-    import asyncio
-
     from coati import Client
-    from coati.testing.background import BackgroundEnsemble, Faults
-    from coati.testing.pytest import Staging
+    from coati.testing.handles import AnyEnsemble, Bed, Faults
+    from coati.testing.pytest import Runs, Staging
+    from coati.testing.simulated import SimTime
 
-BACKENDS: Final = ("memory", "process", "java", "external")
+BACKENDS: Final = ("memory", "process", "java", "external", "sim")
 # Fixtures of one ensemble each, which a mark may shape.
 ENSEMBLES: Final = ("zk_ensemble", "zk_server")
-FIXTURES: Final = frozenset((*ENSEMBLES, "zk", "zk_faults"))
+FIXTURES: Final = frozenset((*ENSEMBLES, "zk", "zk_faults", "zk_clock"))
 # What pytest-asyncio is called, as it was installed or by `-p`.
 PYTEST_ASYNCIO: Final = ("asyncio", "pytest_asyncio.plugin")
 MARK: Final = (
@@ -93,11 +92,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if isinstance(item, pytest.Function) and _is_run_here(item) and "_zk_runner" not in item.fixturenames:
+        item.fixturenames.append("_zk_runner")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     """Runs an async test with fixtures of ours, unless another plugin does."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj) or not _is_ours(pyfuncitem):
-        return None
-    if _staging(pyfuncitem.config).manager_of(pyfuncitem) != "own":
+    if not _is_run_here(pyfuncitem):
         return None
     _staging(pyfuncitem.config).run_test(pyfuncitem)
     return True
@@ -133,59 +136,75 @@ def _is_ours(item: object) -> bool:
     return isinstance(item, pytest.Function) and not FIXTURES.isdisjoint(item.fixturenames)
 
 
+def _is_run_here(item: pytest.Function) -> bool:
+    """Whether it is an async test that nobody else runs."""
+    is_async = inspect.iscoroutinefunction(item.obj) and _is_ours(item)
+    return is_async and _staging(item.config).manager_of(item) == "own"
+
+
 # Fixtures.
 
 
-@pytest.fixture(scope="session")
-def zk_ensemble(request: pytest.FixtureRequest) -> BackgroundEnsemble:
-    """The ensemble of this test, three members unless its mark says otherwise: `coati.testing.BackgroundEnsemble`."""
-    return _staging(request.config).ensemble_for(request, members=3)
+def _scope(fixture_name: str, config: pytest.Config) -> Literal["function", "session"]:
+    """A simulated world is one test's own."""
+    return "function" if config.getoption("--zk-backend") == "sim" else "session"
 
 
-@pytest.fixture(scope="session")
-def zk_server(request: pytest.FixtureRequest) -> BackgroundEnsemble:
+@pytest.fixture(scope=_scope)
+def zk_ensemble(request: pytest.FixtureRequest) -> Iterator[AnyEnsemble]:
+    """The ensemble of this test, three members unless its mark says otherwise."""
+    with _staging(request.config).ensemble_for(request, members=3) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture(scope=_scope)
+def zk_server(request: pytest.FixtureRequest) -> Iterator[AnyEnsemble]:
     """A standalone server: an ensemble with one member, 1."""
-    return _staging(request.config).ensemble_for(request, members=1)
+    with _staging(request.config).ensemble_for(request, members=1) as ensemble:
+        yield ensemble
 
 
 @pytest.fixture
-def zk_faults(request: pytest.FixtureRequest, zk_ensemble: BackgroundEnsemble) -> Iterator[Faults]:
+def zk_faults(request: pytest.FixtureRequest, zk_ensemble: Bed) -> Iterator[Faults]:
     """What can go wrong with the ensemble, a line each; repaired when the test is over."""
     yield _staging(request.config).faults_for(request, zk_ensemble)
     _staging(request.config).repair(zk_ensemble)
 
 
 @pytest.fixture
-def zk(request: pytest.FixtureRequest, zk_ensemble: BackgroundEnsemble) -> Client:
+def zk(request: pytest.FixtureRequest, zk_ensemble: Bed) -> Client:
     """An async client whose root is this test's own, emptied behind it; what is left open fails the test."""
     client: Client = request.getfixturevalue(f"_zk_{_staging(request.config).manager_of(request.node)}")
     return client
 
 
 @pytest.fixture
-def _zk_runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
-    yield from _staging(request.config).runner_for(request)
+def zk_clock(request: pytest.FixtureRequest) -> SimTime:
+    """Virtual time, which passes when a test says so; a test that needs it is skipped without --zk-backend=sim."""
+    return _staging(request.config).clock_for(request)
 
 
 @pytest.fixture
-def _zk_own(
-    request: pytest.FixtureRequest, zk_ensemble: BackgroundEnsemble, _zk_runner: asyncio.Runner
-) -> Iterator[Client]:
+def _zk_runner(request: pytest.FixtureRequest) -> Iterator[Runs]:
+    with _staging(request.config).runner_for(request) as runner:
+        yield runner
+
+
+@pytest.fixture
+def _zk_own(request: pytest.FixtureRequest, zk_ensemble: Bed, _zk_runner: Runs) -> Iterator[Client]:
     lease = _staging(request.config).lease(request, zk_ensemble)
     yield _zk_runner.run(lease.open())
     _zk_runner.run(lease.close())
 
 
 @pytest.fixture
-async def _zk_anyio(
-    request: pytest.FixtureRequest, zk_ensemble: BackgroundEnsemble, anyio_backend: object
-) -> AsyncIterator[Client]:
+async def _zk_anyio(request: pytest.FixtureRequest, zk_ensemble: Bed, anyio_backend: object) -> AsyncIterator[Client]:
     lease = _staging(request.config).lease(request, zk_ensemble)
     yield await lease.open()
     await lease.close()
 
 
-async def _leased_on_asyncio(request: pytest.FixtureRequest, zk_ensemble: BackgroundEnsemble) -> AsyncIterator[Client]:
+async def _leased_on_asyncio(request: pytest.FixtureRequest, zk_ensemble: Bed) -> AsyncIterator[Client]:
     lease = _staging(request.config).lease(request, zk_ensemble)
     yield await lease.open()
     await lease.close()

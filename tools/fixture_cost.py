@@ -1,4 +1,4 @@
-"""What the fixtures of `coati_pytest` cost in a process that is warm: the first use of an ensemble, and each further test.
+"""What the fixtures of `coati_pytest` cost in a warm process: the first use of an ensemble, and each further test.
 
     python tools/fixture_cost.py [--rounds N] [--backend memory|process|java]
 
@@ -15,8 +15,8 @@ from statistics import median
 from time import perf_counter
 
 from coati.testing.background import Stage
-from coati.testing.background import Shape
-from coati.testing.ensemble import BACKENDS
+from coati.testing.ensemble import BACKENDS, BackendName
+from coati.testing.handles import Shape
 from coati.testing.pytest import Lease
 
 ROUNDS = 20
@@ -29,7 +29,7 @@ GOALS_MS = {
 }
 
 
-def first_use_ms(backend: str, members: int) -> float:
+def first_use_ms(backend: BackendName, members: int) -> float:
     """From nothing to all members serving."""
     stage = Stage(backend, hosts=None, seed=1, classpath=None)
     began = perf_counter()
@@ -39,7 +39,7 @@ def first_use_ms(backend: str, members: int) -> float:
     return took * 1000
 
 
-def next_tests_ms(backend: str, members: int, rounds: int) -> list[float]:
+def next_tests_ms(backend: BackendName, members: int, rounds: int) -> list[float]:
     """The fixture `zk` and a create, again and again on one ensemble."""
     stage = Stage(backend, hosts=None, seed=1, classpath=None)
     ensemble = stage.ensemble(Shape(members))
@@ -60,7 +60,7 @@ def next_tests_ms(backend: str, members: int, rounds: int) -> list[float]:
     return took[1:]
 
 
-def measure(backend: str, rounds: int) -> dict[str, list[float]]:
+def measure(backend: BackendName, rounds: int) -> dict[str, list[float]]:
     """All figures, by name."""
     first_use_ms(backend, 1)
     return {

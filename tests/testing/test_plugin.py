@@ -305,7 +305,7 @@ async def test_after(zk):
 def test_an_ensemble_of_others(pytester: pytest.Pytester) -> None:
     stage = coati.testing.background.Stage("memory", hosts=None, seed=1, classpath=None)
     try:
-        hosts = stage.ensemble(coati.testing.background.Shape(1)).hosts
+        hosts = stage.ensemble(coati.testing.handles.Shape(1)).hosts
         text = """
             async def test_external(zk, zk_ensemble):
                 await zk.create("/a")

@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from hashlib import sha1
 from random import Random
 from typing import Final, Generic, TypeVar
 
 from coati.client.client import BaseClient
 from coati.client.types import Digest
-from coati.errors import NoNode
 from coati.testing.ensemble import BackendName, Ensemble, HasSession, Member, Token
+from coati.testing.handles import Done, Shape, emptied
 from coati.testing.memory import MemoryBackend
 
 T = TypeVar("T")
@@ -31,8 +30,8 @@ SUPER: Final = ("super", "coati-tests")
 SUPER_KEY: Final = "DigestAuthenticationProvider.superDigest"
 
 
-class Done(Generic[T]):
-    """A verb that runs on the ensemble's loop: `await` it, or ask for its `result()`."""
+class ThreadDone(Generic[T]):
+    """A Done of the ensemble's own loop, for any other thread."""
 
     def __init__(self, future: Future[T]) -> None:
         self._future = future
@@ -52,12 +51,12 @@ class Background:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, work: Coroutine[object, object, T]) -> Done[T]:
+    def run(self, work: Coroutine[object, object, T]) -> ThreadDone[T]:
         """Runs a coroutine there."""
         if self._loop is None:
             self._start()
         assert self._loop is not None, "it has been started"
-        return Done(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return ThreadDone(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def ask(self, question: Callable[[], T]) -> T:
         """What a function returns there."""
@@ -91,26 +90,8 @@ async def _cancel_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a test asks for: how many members, and keys of zoo.cfg. Equal shapes share an ensemble."""
-
-    members: int = 3
-    observers: int = 0
-    config: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def of(cls, members: int, observers: int, config: Mapping[str, object]) -> Shape:
-        return cls(members, observers, tuple(sorted((name, str(value)) for name, value in config.items())))
-
-
 class BackgroundEnsemble:
-    """An Ensemble in the background: the same verbs and attributes, for any thread; see there for what they do.
-
-    `kill`, `stop`, `start`, `restart`, `pause`, `resume`, `partition`, `isolate`, `cut`, `heal`, `expire`,
-    `drop_connections`, `repair`, `settled` and `wait_leader` return a Done: `await e.kill(1)`, or in a test that is no
-    coroutine `e.kill(1).result()`.
-    """
+    """coati.testing.handles.AnyEnsemble of an Ensemble in the background."""
 
     def __init__(self, background: Background, ensemble: Ensemble) -> None:
         self._background = background
@@ -170,20 +151,20 @@ class BackgroundEnsemble:
 
     # Verbs.
 
-    def kill(self, sid: int) -> Done[None]:
-        return self._background.run(self._ensemble.kill(sid))
+    def kill(self, sid: int) -> Done[int]:
+        return self._inflict(sid, self._ensemble.kill)
 
-    def stop(self, sid: int) -> Done[None]:
-        return self._background.run(self._ensemble.stop(sid))
+    def stop(self, sid: int) -> Done[int]:
+        return self._inflict(sid, self._ensemble.stop)
 
     def start(self, sid: int) -> Done[None]:
         return self._background.run(self._ensemble.start(sid))
 
-    def restart(self, sid: int) -> Done[None]:
-        return self._background.run(self._ensemble.restart(sid))
+    def restart(self, sid: int) -> Done[int]:
+        return self._inflict(sid, self._ensemble.restart)
 
-    def pause(self, sid: int) -> Done[None]:
-        return self._background.run(self._ensemble.pause(sid))
+    def pause(self, sid: int) -> Done[int]:
+        return self._inflict(sid, self._ensemble.pause)
 
     def resume(self, sid: int) -> Done[None]:
         return self._background.run(self._ensemble.resume(sid))
@@ -215,11 +196,9 @@ class BackgroundEnsemble:
     def wait_leader(self, *, but: int | None = None) -> Done[int]:
         return self._background.run(self._ensemble.wait_leader(but=but))
 
-    def inflict(self, sid: int, verb: Callable[[Ensemble, int], Coroutine[object, object, None]]) -> Done[int]:
-        """A verb of Ensemble on a member, whose number comes back."""
-
+    def _inflict(self, sid: int, verb: Callable[[int], Coroutine[object, object, None]]) -> Done[int]:
         async def inflict() -> int:
-            await verb(self._ensemble, sid)
+            await verb(sid)
             return sid
 
         return self._background.run(inflict())
@@ -251,19 +230,11 @@ class BackgroundEnsemble:
         return self._background.run(self._empty_root(path))
 
     async def _empty_root(self, path: str) -> list[str]:
-        keeper = await self._keeping()
-        found: list[str] = []
-        try:
-            await keeper.sync(path)
-            async for node in keeper.walk(path):
-                if node.stat.ephemeral_owner:
-                    found.append(
-                        f"ephemeral {node.path} of session {node.stat.ephemeral_owner:#x}, which is still open"
-                    )
-        except NoNode:
-            return []
-        await keeper.delete_tree(path)
-        return found
+        return await emptied(await self._keeping(), path)
+
+    def entropy(self) -> Random | None:
+        """A client here has its own."""
+        return None
 
     def watched_below(self, path: str) -> list[str]:
         """Paths there that a session still watches; nothing where a backend cannot tell."""
@@ -336,79 +307,3 @@ class Stage:
             ensemble.close()
         self._ensembles.clear()
         self._background.close()
-
-
-class Faults:
-    """What can go wrong with a test's ensemble, a line each; all is repaired when the test is over.
-
-    Verbs return a Done, as those of BackgroundEnsemble do. Where a member is not named it is the leader, and the verb
-    gives its number: `old = await zk_faults.kill()`. `dice` are the test's own, made from the seed of the run.
-    """
-
-    def __init__(self, ensemble: BackgroundEnsemble, dice: Random) -> None:
-        self.ensemble = ensemble
-        self.dice = dice
-
-    @property
-    def leader(self) -> int:
-        """Who leads now. Raises EnsembleError while nobody does."""
-        return self.ensemble.leader
-
-    @property
-    def followers(self) -> list[int]:
-        return self.ensemble.followers
-
-    def kill(self, sid: int | None = None) -> Done[int]:
-        """As SIGKILL."""
-        return self._at(sid, Ensemble.kill)
-
-    def stop(self, sid: int | None = None) -> Done[int]:
-        """As SIGTERM."""
-        return self._at(sid, Ensemble.stop)
-
-    def start(self, sid: int) -> Done[None]:
-        """One that was killed or stopped, until it serves."""
-        return self.ensemble.start(sid)
-
-    def restart(self, sid: int | None = None) -> Done[int]:
-        """Stops it and starts it again."""
-        return self._at(sid, Ensemble.restart)
-
-    def pause(self, sid: int | None = None) -> Done[int]:
-        """As SIGSTOP."""
-        return self._at(sid, Ensemble.pause)
-
-    def resume(self, sid: int) -> Done[None]:
-        """As SIGCONT."""
-        return self.ensemble.resume(sid)
-
-    def partition(self, *groups: Iterable[int]) -> Done[None]:
-        """Servers hear those of their own group only. Without groups the leader is alone."""
-        return self.ensemble.partition(*groups) if groups else self.ensemble.isolate(self.leader)
-
-    def cut(self, sender: int, receiver: int) -> Done[None]:
-        """One way only."""
-        return self.ensemble.cut(sender, receiver)
-
-    def heal(self) -> Done[None]:
-        """All servers hear each other again."""
-        return self.ensemble.heal()
-
-    def expire(self, who: HasSession | Token | tuple[int, bytes]) -> Done[bool]:
-        """Ends a client's session at the server."""
-        return self.ensemble.expire(who)
-
-    def drop_connections(self, sid: int | None = None) -> Done[int]:
-        """Ends the connections of the clients of one or all members, whose sessions live on."""
-        return self.ensemble.drop_connections(sid)
-
-    def repair(self) -> Done[None]:
-        """Undoes all of it, and waits until everybody serves."""
-        return self.ensemble.repair()
-
-    def wait_leader(self, *, but: int | None = None) -> Done[int]:
-        """Until somebody leads who is not `but`."""
-        return self.ensemble.wait_leader(but=but)
-
-    def _at(self, sid: int | None, verb: Callable[[Ensemble, int], Coroutine[object, object, None]]) -> Done[int]:
-        return self.ensemble.inflict(self.leader if sid is None else sid, verb)

@@ -19,12 +19,12 @@ from coati.errors import ZKError
 from coati.testing.backends import LEADING, PAUSED, SERVING, STOPPED, Backend, EnsembleError, FaultRefused, Plan
 from coati.testing.children import ExternalBackend, ProcessBackend, java_backend
 from coati.testing.memory import MemoryBackend
-from coati.testing.probe import end_session
+from coati.testing.probe import Seen, end_session
 
 __all__ = ["BACKENDS", "BackendName", "Ensemble", "EnsembleError", "FaultRefused", "Member"]
 
 BackendName: TypeAlias = Literal["memory", "process", "java", "external"]
-BACKENDS: Final = ("memory", "process", "java", "external")
+BACKENDS: Final[tuple[BackendName, ...]] = ("memory", "process", "java", "external")
 # How long servers may take to serve. The first start of a JVM on a loaded machine is the slowest.
 READY_S: Final = 60.0
 SEED_BITS: Final = 32
@@ -295,7 +295,7 @@ class Ensemble:
         `who` is a client, its token, or the session's id and password. A second connection takes the session over and
         closes it, as test tools for ZooKeeper do. Raises EnsembleError where nobody serves.
         """
-        session_id, password = _credentials(who)
+        session_id, password = credentials(who)
         address = self._reachable()
         return await asyncio.to_thread(end_session, address, session_id, password)
 
@@ -370,13 +370,7 @@ class Ensemble:
             found = self.backend.tree(sid, DUMPED_ZNODES + 1)
         except ZKError as error:
             return [f"  the tree of member {sid} cannot be read: {error}"]
-        lines = [f"tree of member {sid}:"]
-        for seen in found[:DUMPED_ZNODES]:
-            owner = f" owner={seen.owner:#x}" if seen.owner else ""
-            lines.append(f"  {seen.path} bytes={seen.data_bytes} version={seen.version}{owner}")
-        if len(found) > DUMPED_ZNODES:
-            lines.append("  and more")
-        return lines
+        return dump_of_tree(sid, found)
 
     # Helpers.
 
@@ -423,10 +417,22 @@ class Ensemble:
         raise EnsembleError(f"nobody serves: {self._roles()}")
 
 
-def _credentials(who: HasSession | Token | tuple[int, bytes]) -> tuple[int, bytes]:
+def credentials(who: HasSession | Token | tuple[int, bytes]) -> tuple[int, bytes]:
+    """The id and the password of a session."""
     if isinstance(who, tuple):
         return who[0], who[1]
     if hasattr(who, "session"):
         token = who.session.token
         return token.id, token.password
     return who.id, who.password
+
+
+def dump_of_tree(sid: int, found: Sequence[Seen]) -> list[str]:
+    """Lines of a dump, of DUMPED_ZNODES znodes at most."""
+    lines = [f"tree of member {sid}:"]
+    for seen in found[:DUMPED_ZNODES]:
+        owner = f" owner={seen.owner:#x}" if seen.owner else ""
+        lines.append(f"  {seen.path} bytes={seen.data_bytes} version={seen.version}{owner}")
+    if len(found) > DUMPED_ZNODES:
+        lines.append("  and more")
+    return lines

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from coati.core.tree import Tree
 from coati.core.znode import unpack_stat
 from coati.server.embed import Config, Server
 from coati.testing.backends import LOOKING, SERVING, STOPPED, Ground, Plan
@@ -127,18 +128,7 @@ class MemoryBackend:
 
     def tree(self, sid: int, limit: int) -> list[Seen]:
         tree = self._servers[sid].tree
-        found: list[Seen] = []
-        waiting = [b"/"]
-        while tree is not None and waiting and len(found) < limit:
-            path = waiting.pop()
-            znode = tree.find(path)
-            if znode is None:
-                continue
-            stat = unpack_stat(znode.stat())
-            found.append(Seen(path.decode(errors="replace"), stat[8], stat[4], stat[7]))
-            if znode.children is not None:
-                waiting += sorted(znode.children.paths, reverse=True)
-        return found
+        return [] if tree is None else seen_in(tree, limit)
 
     def watches_below(self, path: bytes) -> list[tuple[str, int]]:
         """What is watched at the path or below it, by which session, at any member."""
@@ -164,3 +154,19 @@ class MemoryBackend:
             await asyncio.sleep(0)
         TAIL.detach()
         self._ground.close()
+
+
+def seen_in(tree: Tree, limit: int) -> list[Seen]:
+    """Some of its znodes, in order of their paths, parents first."""
+    found: list[Seen] = []
+    waiting = [b"/"]
+    while waiting and len(found) < limit:
+        path = waiting.pop()
+        znode = tree.find(path)
+        if znode is None:
+            continue
+        stat = unpack_stat(znode.stat())
+        found.append(Seen(path.decode(errors="replace"), stat[8], stat[4], stat[7]))
+        if znode.children is not None:
+            waiting += sorted(znode.children.paths, reverse=True)
+    return found

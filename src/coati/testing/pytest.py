@@ -11,23 +11,48 @@ import inspect
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import pytest
 
 from coati.client.types import Auth, Digest
 from coati.errors import ConfigError
 from coati.recipes.client import Client
-from coati.testing.background import BackgroundEnsemble, Faults, Shape, Stage
+from coati.testing.background import BackgroundEnsemble, Stage
 from coati.testing.ensemble import BACKENDS, BackendName, EnsembleError
+from coati.testing.handles import AnyEnsemble, Bed, Faults, Shape
+from coati.testing.simulated import SimEnsemble, SimTime, cluster_config
+from coati.testing.world import SimWorld, opened
 
 # What a mark means that gives no more than the scheme.
 ANY_USER: Final = ("user", "password")
-RUNNER: Final = pytest.StashKey[asyncio.Runner]()
+SIM: Final = "sim"
+SIM_ROOT: Final = "/test"
+SEED_BITS: Final = 32
 # Fixtures of anyio and marks of others that say who runs an async test.
 _MARKS: Final = ("asyncio", "trio", "curio")
 
+T = TypeVar("T")
 AuthOption = str | tuple[str, str] | Auth | None
+
+
+class Runs(Protocol):
+    """The loop of one test: an asyncio.Runner, or that of a world."""
+
+    def run(self, coro: Coroutine[object, object, T], /) -> T: ...
+
+
+RUNNER: Final = pytest.StashKey[Runs]()
+
+
+class SimRunner:
+    """Runs of a world."""
+
+    def __init__(self, world: SimWorld) -> None:
+        self._loop = world.loop
+
+    def run(self, coro: Coroutine[object, object, T], /) -> T:
+        return self._loop.run_until_complete(coro)
 
 
 class Staging:
@@ -36,12 +61,15 @@ class Staging:
     def __init__(self, config: pytest.Config) -> None:
         """Raises UsageError for options that contradict each other."""
         hosts: str | None = config.getoption("--zk-hosts")
-        backend: BackendName = config.getoption("--zk-backend") or ("memory" if hosts is None else "external")
-        assert backend in BACKENDS, "pytest has checked it"
+        backend: str = config.getoption("--zk-backend") or ("memory" if hosts is None else "external")
         if (backend == "external") != (hosts is not None):
             raise pytest.UsageError("--zk-hosts is for --zk-backend=external, and only there")
+        self._is_simulated = backend == SIM
         self._stage = Stage(
-            backend, hosts=hosts, seed=config.getoption("--zk-seed"), classpath=config.getoption("--zk-classpath")
+            _real(backend),
+            hosts=hosts,
+            seed=config.getoption("--zk-seed"),
+            classpath=config.getoption("--zk-classpath"),
         )
 
     def close(self) -> None:
@@ -59,42 +87,67 @@ class Staging:
             pytest.fail(f"pytest.mark.zk has {', '.join(known)}, and not {what}", pytrace=False)
         return dict(mark.kwargs)
 
-    def ensemble_for(self, request: pytest.FixtureRequest, *, members: int) -> BackgroundEnsemble:
+    @contextmanager
+    def ensemble_for(self, request: pytest.FixtureRequest, *, members: int) -> Iterator[AnyEnsemble]:
         """The one that a fixture is to be."""
         options: Mapping[str, object] = getattr(request, "param", {})
         config = options.get("config") or {}
         if not isinstance(config, Mapping):
             pytest.fail("pytest.mark.zk: config is a dict of keys of zoo.cfg", pytrace=False)
+        shape = Shape.of(members, 0, config)
         if members > 1:
             shape = Shape.of(_number(options, "members", members), _number(options, "observers", 0), config)
-        else:
-            shape = Shape.of(1, 0, config)
+        if not self._is_simulated:
+            try:
+                ensemble = self._stage.ensemble(shape)
+            except (ConfigError, EnsembleError, ValueError) as error:
+                pytest.fail(f"no ensemble: {error}", pytrace=False)
+            # It stays for other tests.
+            yield ensemble
+            return
+        if all(name in request.fixturenames for name in ("zk_ensemble", "zk_server")):
+            pytest.fail("--zk-backend=sim: a test has one world, so zk_ensemble or zk_server", pytrace=False)
         try:
-            return self._stage.ensemble(shape)
-        except (ConfigError, EnsembleError, ValueError) as error:
+            cluster = cluster_config(shape)
+        except ValueError as error:
             pytest.fail(f"no ensemble: {error}", pytrace=False)
+        seed = self.dice_for(request.node).getrandbits(SEED_BITS)
+        with opened(seed, config=cluster) as world:
+            yield SimEnsemble(world)
 
-    def faults_for(self, request: pytest.FixtureRequest, ensemble: BackgroundEnsemble) -> Faults:
-        """With dice of the test's own, so that it rolls the same whichever tests ran before."""
-        return Faults(ensemble, Random(f"{self._stage.seed} {request.node.nodeid}"))
+    def dice_for(self, item: pytest.Item) -> Random:
+        """Of the test's own, so that it rolls the same whichever tests ran before."""
+        return Random(f"{self._stage.seed} {item.nodeid}")
 
-    def repair(self, ensemble: BackgroundEnsemble) -> None:
+    def faults_for(self, request: pytest.FixtureRequest, ensemble: AnyEnsemble) -> Faults:
+        """With dice of the test's own."""
+        return Faults(ensemble, self.dice_for(request.node))
+
+    def repair(self, ensemble: AnyEnsemble) -> None:
         """After a test's faults."""
         if not ensemble.is_whole:
             ensemble.repair().result()
 
-    def lease(self, request: pytest.FixtureRequest, ensemble: BackgroundEnsemble) -> Lease:
+    def clock_for(self, request: pytest.FixtureRequest) -> SimTime:
+        """Of the test's world."""
+        if not self._is_simulated:
+            pytest.skip("zk_clock needs --zk-backend=sim: the time of real servers cannot be moved")
+        return SimTime(_world(request))
+
+    def lease(self, request: pytest.FixtureRequest, ensemble: Bed) -> Lease:
         """A client for one test."""
         mark = request.node.get_closest_marker("zk")
         auth = _auth(mark.kwargs.get("auth")) if mark is not None else []
-        return Lease(ensemble, self._stage.new_root(), auth)
+        # In a world that is one test's own every root is new; and names are part of the run.
+        root = SIM_ROOT if self._is_simulated else self._stage.new_root()
+        return Lease(ensemble, root, auth)
 
     def explain(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Adds to the report of a failed test what its ensembles were doing."""
         funcargs: Mapping[str, object] = getattr(item, "funcargs", {})
         for name in ("zk_ensemble", "zk_server"):
             ensemble = funcargs.get(name)
-            if isinstance(ensemble, BackgroundEnsemble):
+            if isinstance(ensemble, BackgroundEnsemble | SimEnsemble):
                 try:
                     text = ensemble.dump()
                 except Exception as error:
@@ -105,23 +158,23 @@ class Staging:
 
     def manager_of(self, item: pytest.Item) -> str:
         """Who runs an async test: `asyncio` (pytest-asyncio), `anyio`, or `own`."""
-        if "anyio_backend" in getattr(item, "fixturenames", ()):
-            return "anyio"
-        if any(kind.__name__ == "PytestAsyncioFunction" for kind in type(item).__mro__):
-            return "asyncio"
-        if any(item.get_closest_marker(name) for name in _MARKS):
-            return "asyncio"
-        return "own"
+        manager = _manager(item)
+        if manager != "own" and self._is_simulated:
+            pytest.fail(f"--zk-backend=sim runs async tests on a loop of its own, and not on that of {manager}")
+        return manager
 
-    def runner_for(self, request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
+    @contextmanager
+    def runner_for(self, request: pytest.FixtureRequest) -> Iterator[Runs]:
         """The loop of one test. What still runs on it when the test is over, and its fixtures, fails the test."""
         item = request.node
+        if self._is_simulated:
+            item.stash[RUNNER] = runs = SimRunner(_world(request))
+            # What is left running there is the world's complaint.
+            yield runs
+            return
         with asyncio.Runner() as runner:
             item.stash[RUNNER] = runner
-            try:
-                yield runner
-            finally:
-                del item.stash[RUNNER]
+            yield runner
             left = runner.run(_tasks_left())
         if left:
             pytest.fail("left running by the test:\n" + "\n".join(left), pytrace=False)
@@ -129,18 +182,13 @@ class Staging:
     def run_test(self, item: pytest.Function) -> None:
         """Runs an async test on its own loop."""
         arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
-        runner = item.stash.get(RUNNER, None)
-        if runner is not None:
-            runner.run(item.obj(**arguments))
-            return
-        with asyncio.Runner() as made:
-            made.run(item.obj(**arguments))
+        item.stash[RUNNER].run(item.obj(**arguments))
 
     @contextmanager
     def made_blocking(self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> Iterator[None]:
         """For this time the async fixture is one that pytest can set up, on the test's loop."""
         func = fixturedef.func
-        runner: asyncio.Runner = request.getfixturevalue("_zk_runner")
+        runner: Runs = request.getfixturevalue("_zk_runner")
         bound = func
         if request.instance is not None and inspect.ismethod(func):
             # It is bound to the instance of the collection, and each test has one of its own.
@@ -159,7 +207,7 @@ class _Fixture(Protocol):
     def __call__(self, **arguments: object) -> object: ...
 
 
-def _blocking(func: _Fixture, runner: asyncio.Runner) -> _Fixture:
+def _blocking(func: _Fixture, runner: Runs) -> _Fixture:
     def fixture(**arguments: object) -> object:
         made = func(**arguments)
         assert isinstance(made, Coroutine), "it is a coroutine function"
@@ -168,7 +216,7 @@ def _blocking(func: _Fixture, runner: asyncio.Runner) -> _Fixture:
     return fixture
 
 
-def _blocking_generator(func: _Fixture, runner: asyncio.Runner) -> _Fixture:
+def _blocking_generator(func: _Fixture, runner: Runs) -> _Fixture:
     def fixture(**arguments: object) -> Iterator[object]:
         steps = func(**arguments)
         assert isinstance(steps, AsyncGenerator), "it is an asynchronous generator function"
@@ -195,7 +243,7 @@ async def _tasks_left() -> list[str]:
 class Lease:
     """A client of one test, in a root that is made for it and emptied behind it."""
 
-    def __init__(self, ensemble: BackgroundEnsemble, root: str, auth: Sequence[Auth]) -> None:
+    def __init__(self, ensemble: Bed, root: str, auth: Sequence[Auth]) -> None:
         self._ensemble = ensemble
         self._root = root
         self._auth = auth
@@ -204,7 +252,8 @@ class Lease:
     async def open(self) -> Client:
         """The client, connected."""
         await self._ensemble.make_root(self._root)
-        client = self._client = Client(f"{self._ensemble.hosts}{self._root}", auth=self._auth, name="zk")
+        hosts = f"{self._ensemble.hosts}{self._root}"
+        client = self._client = Client(hosts, auth=self._auth, name="zk", entropy=self._ensemble.entropy())
         return await client.start()
 
     async def close(self) -> None:
@@ -217,6 +266,31 @@ class Lease:
         left += [f"  {found}" for found in await self._ensemble.empty_root(self._root)]
         if left:
             pytest.fail("left open by the test:\n" + "\n".join(left), pytrace=False)
+
+
+def _manager(item: pytest.Item) -> str:
+    if "anyio_backend" in getattr(item, "fixturenames", ()):
+        return "anyio"
+    if any(kind.__name__ == "PytestAsyncioFunction" for kind in type(item).__mro__):
+        return "asyncio"
+    if any(item.get_closest_marker(name) for name in _MARKS):
+        return "asyncio"
+    return "own"
+
+
+def _world(request: pytest.FixtureRequest) -> SimWorld:
+    name = "zk_server" if "zk_server" in request.fixturenames else "zk_ensemble"
+    ensemble = request.getfixturevalue(name)
+    assert isinstance(ensemble, SimEnsemble), "the backend is sim"
+    return ensemble.world
+
+
+def _real(backend: str) -> BackendName:
+    """What the ensembles of other tests than simulated ones run on."""
+    for name in BACKENDS:
+        if name == backend:
+            return name
+    return "memory"
 
 
 def _number(options: Mapping[str, object], name: str, default: int) -> int:
