@@ -356,3 +356,150 @@ def test_the_plugin_costs_nothing_where_it_is_not_used(pytester: pytest.Pytester
         command, cwd=pytester.path, env={"PYTHONPATH": str(source)}, capture_output=True, text=True, check=False
     )
     assert "1 passed" in done.stdout, done.stdout
+
+
+def test_a_simulated_ensemble_has_time_of_its_own(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import asyncio
+        import contextlib
+        import pytest
+        import coati
+
+        @pytest.fixture
+        async def app(zk):
+            await zk.create("/app")
+            yield asyncio.get_running_loop()
+            await zk.delete("/app")
+
+        async def test_client(zk, app, zk_clock):
+            assert app is asyncio.get_running_loop()
+            assert await zk.children("/") == ["app"]
+            before = zk_clock.now
+            await zk_clock.advance(100)
+            assert zk_clock.now == before + 100
+            assert await zk.exists("/app")
+
+        async def test_no_ensemble_fixture(zk_ensemble):
+            async with coati.Client(zk_ensemble.hosts) as client:
+                await client.create("/a")
+
+        async def test_faults(zk, zk_faults):
+            await zk.create("/a")
+            old = await zk_faults.kill()
+            await zk_faults.wait_leader(but=old)
+            assert await zk.exists("/a")
+            await zk_faults.start(old)
+            old = zk_faults.leader
+            await zk_faults.partition()
+            await zk_faults.wait_leader(but=old)
+            await zk_faults.heal()
+            old = await zk_faults.restart()
+            old = await zk_faults.pause()
+            await zk_faults.wait_leader(but=old)
+            await zk_faults.resume(old)
+            assert await zk_faults.drop_connections() >= 1
+            assert await zk.exists("/a")
+
+        async def test_expire(zk, zk_faults):
+            before = zk.session.id
+            await zk.create("/mine", mode=coati.Mode.EPHEMERAL)
+            assert await zk_faults.expire(zk)
+            async with asyncio.timeout(60):
+                while zk.session.id == before:
+                    with contextlib.suppress(coati.ZKError):
+                        await zk.exists("/")
+            assert await zk.exists("/mine") is None
+
+        def test_from_no_loop(zk_faults):
+            old = zk_faults.kill().result()
+            assert zk_faults.wait_leader(but=old).result() != old
+
+        @pytest.mark.zk(members=5, observers=1, config={"tickTime": 100})
+        async def test_shape(zk, zk_ensemble):
+            roles = sorted(member.role for member in zk_ensemble.members.values())
+            assert roles == ["follower"] * 4 + ["leader", "observer"]
+
+        async def test_server(zk_server):
+            assert zk_server.leader == 1
+        """,
+        "--zk-backend=sim",
+    )
+    result.assert_outcomes(passed=7)
+
+
+def test_equal_seeds_are_equal_simulated_runs(pytester: pytest.Pytester) -> None:
+    text = """
+        async def test_first(zk, zk_faults, zk_ensemble):
+            await zk.create("/a")
+            await zk_faults.kill()
+            await zk.exists("/a")
+            print("hash", zk_ensemble.world.trace_hash())
+        """
+
+    def trace(seed: int) -> list[str]:
+        lines = run(pytester, text, "-s", "-q", "--zk-backend=sim", f"--zk-seed={seed}").stdout.lines
+        return [line for line in lines if "hash" in line]
+
+    first = trace(7)
+    assert len(first) == 1
+    assert trace(7) == first
+    assert trace(8) != first
+
+
+def test_what_a_simulated_test_leaves_behind_is_an_error(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import asyncio
+
+        left = []
+
+        async def test_leaks(zk):
+            left.append(asyncio.create_task(asyncio.sleep(1000)))
+
+        async def test_fails(zk):
+            assert await zk.create("/evidence") is None
+        """,
+        "--zk-backend=sim",
+        "--zk-seed=3",
+    )
+    result.assert_outcomes(passed=1, errors=1, failed=1)
+    said = result.stdout.str()
+    assert "Leak: not done: task" in said
+    assert "zk_ensemble (--zk-seed=3)" in said
+    assert "/test/evidence bytes=0" in said
+
+
+ON_ANYIO = """
+import pytest
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+async def test_x(zk, anyio_backend):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("async def test_x(zk, zk_server): pass", "a test has one world"),
+        (
+            "import pytest\n@pytest.mark.zk(config={'dataDir': '/x'})\nasync def test_x(zk): pass",
+            "the backend sim has no key dataDir",
+        ),
+        (ON_ANYIO, "on a loop of its own, and not on that of anyio"),
+    ],
+)
+def test_what_a_simulation_does_not_have_is_named(pytester: pytest.Pytester, text: str, complaint: str) -> None:
+    result = run(pytester, text, "--zk-backend=sim")
+    assert result.ret != 0
+    assert complaint in result.stdout.str()
+
+
+def test_virtual_time_is_for_simulations(pytester: pytest.Pytester) -> None:
+    run(pytester, "def test_x(zk_clock): pass").assert_outcomes(skipped=1)
