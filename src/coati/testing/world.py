@@ -339,6 +339,23 @@ def run(
     `config` stands for `voters` and `observers`; `make_cluster` is given its dice too. `limit_s`: of virtual time, for
     `main`.
     """
+    with opened(
+        seed, voters=voters, observers=observers, config=config, make_cluster=make_cluster, limit_s=limit_s
+    ) as world:
+        return world.loop.run_until_complete(main(world))
+
+
+@contextmanager
+def opened(
+    seed: int,
+    *,
+    voters: int = 3,
+    observers: int = 0,
+    config: ClusterConfig | None = None,
+    make_cluster: Callable[[ClusterConfig, Random], SimCluster] = _make_cluster,
+    limit_s: float = LIMIT_S,
+) -> Iterator[SimWorld]:
+    """A world as `run` makes it, for who runs several coroutines on `world.loop`, one after the other."""
     world = SimWorld(seed, config or ClusterConfig(voters, observers=observers), make_cluster)
     world.cluster.start()
     world.cluster.run_until(world.all_serve, SERVE_MS)
@@ -348,7 +365,8 @@ def run(
     gc.disable()
     gc.freeze()
     try:
-        return _run(main, world)
+        with _judged(world):
+            yield world
     except BaseException as error:
         error.add_note(f"seed {seed}, at {world.loop.time():.3f} s, {world.cluster}")
         for context in world.loop.errors:
@@ -361,10 +379,11 @@ def run(
             gc.enable()
 
 
-def _run(main: Callable[[SimWorld], Coroutine[object, object, _T]], world: SimWorld) -> _T:
+@contextmanager
+def _judged(world: SimWorld) -> Iterator[None]:
     loop = world.loop
     try:
-        result = loop.run_until_complete(main(world))
+        yield
         _let_end(loop)
         complaints = leaks(loop)
     finally:
@@ -372,7 +391,6 @@ def _run(main: Callable[[SimWorld], Coroutine[object, object, _T]], world: SimWo
     world.check_servers()
     if complaints:
         raise Leak("\n".join(complaints))
-    return result
 
 
 def leaks(loop: SimLoop) -> list[str]:
