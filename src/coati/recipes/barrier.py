@@ -14,7 +14,7 @@ from coati.client.client import BaseClient
 from coati.client.types import EventType, Mode, Node, join_path
 from coati.errors import NoNode
 from coati.recipes.held import Release
-from coati.recipes.line import Bell, children_of, mark, patient
+from coati.recipes.marks import Bell, children_of, mark, patient
 
 _READY: Final = "ready"
 

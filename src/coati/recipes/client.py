@@ -16,7 +16,7 @@ from coati.recipes.group import Group, GroupLayout
 from coati.recipes.held import OnLoss
 from coati.recipes.keeper import EphemeralKeeper, TtlKeeper
 from coati.recipes.lease import Lease
-from coati.recipes.line import mark
+from coati.recipes.marks import mark
 from coati.recipes.once import LeaderScheduler, Once
 from coati.recipes.partition import SETTLE_S, Partition, Share, every_nth
 from coati.recipes.queue import Queue

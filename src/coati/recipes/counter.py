@@ -16,7 +16,7 @@ from coati.client.client import BaseClient
 from coati.client.types import ANY, Node
 from coati.errors import ConnectionLoss, NodeExists, NoNode
 from coati.recipes.compare import Cell
-from coati.recipes.line import Bell, patient
+from coati.recipes.marks import Bell, patient
 
 CounterLayout = Literal["native", "kazoo", "curator", "curator-int"]
 Number = TypeVar("Number", int, float)

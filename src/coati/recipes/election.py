@@ -15,7 +15,7 @@ from coati.client.client import BaseClient
 from coati.client.types import Node, join_path
 from coati.errors import LeadershipLost, NoNode
 from coati.recipes.held import OnLoss
-from coati.recipes.line import Bell, Line, children_of, in_order, mark, patient, uuid_mark
+from coati.recipes.marks import Bell, Row, children_of, in_order, mark, patient, uuid_mark
 from coati.recipes.tenure import Tenure
 
 ElectionLayout = Literal["native", "kazoo", "curator", "curator-selector"]
@@ -45,7 +45,7 @@ class Candidate(NamedTuple):
 class Term(Tenure):
     """An office that is ours: see Held. `async with term` cancels the body when it is lost, and ends the term."""
 
-    def __init__(self, client: BaseClient, place: Node, line: Line, *, on_loss: OnLoss, goes_on: bool) -> None:
+    def __init__(self, client: BaseClient, place: Node, line: Row, *, on_loss: OnLoss, goes_on: bool) -> None:
         super().__init__(client, place, error=LeadershipLost, on_loss=on_loss, goes_on=goes_on)
         self._place = place
         self._line = line
@@ -69,7 +69,7 @@ class Election:
         self.id = id
         self._client = client
         self._on_loss: OnLoss = on_loss
-        self._line = Line(client, path, marker=marker, head=head)
+        self._line = Row(client, path, marker=marker, head=head)
         self._term: Term | None = None
 
     async def __aenter__(self) -> Term:

@@ -14,7 +14,7 @@ from coati.client.client import BaseClient
 from coati.client.types import Event, EventType, join_path
 from coati.errors import NoNode
 from coati.recipes.keeper import EphemeralKeeper
-from coati.recipes.line import children_of, mark, patient
+from coati.recipes.marks import children_of, mark, patient
 
 GroupLayout = Literal["native", "kazoo", "kazoo-shallow", "curator"]
 _PARTY: Final = "__party__"

@@ -13,7 +13,7 @@ from typing import Final, Self
 from coati.client.client import BaseClient
 from coati.client.types import Mode
 from coati.errors import ClientClosed, KeeperError, NodeExists, NoNode, SessionExpired, ZKError
-from coati.recipes.line import Bell, Feed, insist, patient
+from coati.recipes.marks import Bell, Feed, insist, patient
 
 # A TTL is renewed when this share of it has passed.
 TOUCH: Final = 1 / 3

@@ -16,7 +16,7 @@ from coati.client.client import BaseClient
 from coati.client.types import Node, join_path
 from coati.errors import ConnectionLoss
 from coati.recipes.compare import Cell
-from coati.recipes.line import kazoo_line
+from coati.recipes.marks import kazoo_row
 
 _HOLDER: Final = "lease_holder"
 _VERSION: Final = 1
@@ -80,7 +80,7 @@ class Lease:
         return [holder for holder in found if holder is not None and now < holder.end]
 
     async def _try(self, path: str) -> bool:
-        line = kazoo_line(self._client, path)
+        line = kazoo_row(self._client, path)
         while True:
             place = await line.enter(self.id.encode())
             try:

@@ -17,7 +17,7 @@ from coati.client.ops import Create, MultiError, Op, Set
 from coati.client.types import join_path
 from coati.errors import BAD_VERSION, NO_NODE, NODE_EXISTS, ConnectionLoss, NodeExists, NoNode
 from coati.recipes.election import Election, Term
-from coati.recipes.line import Bell, mark, patient
+from coati.recipes.marks import Bell, mark, patient
 
 Job = Callable[[], Awaitable[None]]
 LeaderJob = Callable[[Term], Awaitable[None]]

@@ -16,7 +16,7 @@ from coati.client.types import Node, join_path
 from coati.errors import LockLost
 from coati.recipes.group import Group, Membership
 from coati.recipes.held import Body, Held
-from coati.recipes.line import Line, kazoo_line
+from coati.recipes.marks import Row, kazoo_row
 
 Share = Callable[[str, Sequence[str], Sequence[str]], Sequence[str]]
 """Of a member's id, all members' ids and all items: the items of that member. All members must use the same one."""
@@ -118,7 +118,7 @@ class Partition:
         self._settle = settle
         self._share = share
         self._group = Group(client, join_path(path, "party"), layout="kazoo-shallow")
-        self._places: dict[str, tuple[Line, Node]] = {}
+        self._places: dict[str, tuple[Row, Node]] = {}
         self._members: tuple[str, ...] = ()
         self._changed = asyncio.Event()
         self._current: Assignment | None = None
@@ -198,7 +198,7 @@ class Partition:
         return True
 
     async def _win(self, item: str) -> None:
-        line = kazoo_line(self._client, join_path(join_path(self.path, "locks"), item))
+        line = kazoo_row(self._client, join_path(join_path(self.path, "locks"), item))
         while True:
             place = await line.enter(self.id.encode())
             try:

@@ -20,7 +20,7 @@ from coati.client.retry import Retry
 from coati.client.types import Mode, Node, join_path
 from coati.errors import BAD_VERSION, NO_NODE, NODE_EXISTS, BadVersion, ConnectionLoss, LockLost, NoNode
 from coati.recipes.held import OnLoss
-from coati.recipes.line import Bell, children_of, create_marked, insist, insist_later, mark, patient
+from coati.recipes.marks import Bell, children_of, create_marked, insist, insist_later, mark, patient
 from coati.recipes.queuelayout import PRIORITY, PRIORITY_MAX, SHAPES, QueueLayout
 from coati.recipes.tenure import Tenure
 

@@ -19,7 +19,7 @@ from struct import Struct
 from typing import Final, Literal, NamedTuple
 
 from coati.errors import MarshallingError
-from coati.recipes.line import wrap_base
+from coati.recipes.marks import wrap_base
 
 QueueLayout = Literal[
     "native", "kazoo", "kazoo-locking", "curator", "curator-simple", "curator-priority", "curator-delay"

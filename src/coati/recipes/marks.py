@@ -251,7 +251,7 @@ def wrap_base(numbers: Iterable[int]) -> int:
     return 0 if is_wrapped else -_WRAP // 2
 
 
-class Line:
+class Row:
     """Ephemeral sequential znodes, of which the first is whose turn it is. `head` goes before `marker` and digits."""
 
     def __init__(self, client: BaseClient, path: str, *, marker: str, head: Callable[[BaseClient], str]) -> None:
@@ -295,6 +295,6 @@ class Line:
         Release(self._client).soon(place.path)
 
 
-def kazoo_line(client: BaseClient, path: str) -> Line:
+def kazoo_row(client: BaseClient, path: str) -> Row:
     """The line of a kazoo Lock."""
-    return Line(client, path, marker="__lock__", head=mark)
+    return Row(client, path, marker="__lock__", head=mark)
