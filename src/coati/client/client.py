@@ -227,6 +227,11 @@ class BaseClient:
         return self._core.pump.changes()
 
     @property
+    def entropy(self) -> Random:
+        """For recipes: the dice of this client, for pauses and for names that nobody else gives."""
+        return self._core.dice
+
+    @property
     def is_closed(self) -> bool:
         """It takes no more calls: closed, refused, or expired for good."""
         return self._core.pump.is_over
