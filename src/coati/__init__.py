@@ -99,6 +99,12 @@ from coati.recipes.client import (
 from coati.recipes.held import (
     Held,
 )
+from coati.recipes.line import (
+    Contender,
+)
+from coati.recipes.lock import (
+    Lock,
+)
 
 __version__ = "0.1.0"
 
@@ -124,6 +130,7 @@ __all__ = [
     "ClientInfo",
     "ConfigError",
     "ConnectionLoss",
+    "Contender",
     "Create",
     "Delete",
     "Digest",
@@ -139,6 +146,7 @@ __all__ = [
     "InvalidACL",
     "KeeperError",
     "LeadershipLost",
+    "Lock",
     "LockLost",
     "LockTimeout",
     "MarshallingError",
