@@ -106,6 +106,12 @@ from coati.recipes.client import (
 from coati.recipes.held import (
     Held,
 )
+from coati.recipes.line import (
+    Contender,
+)
+from coati.recipes.lock import (
+    Lock,
+)
 
 __version__ = "0.1.0"
 
@@ -132,6 +138,7 @@ __all__ = [
     "ClientInfo",
     "ConfigError",
     "ConnectionLoss",
+    "Contender",
     "Create",
     "Delete",
     "Digest",
@@ -147,6 +154,7 @@ __all__ = [
     "InvalidACL",
     "KeeperError",
     "LeadershipLost",
+    "Lock",
     "LockLost",
     "LockTimeout",
     "MarshallingError",

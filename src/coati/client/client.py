@@ -222,6 +222,10 @@ class BaseClient:
         """For recipes: a task that is cancelled, at the latest, when the client is closed."""
         return self._core.pump.spawn(work)
 
+    def unique(self) -> str:
+        """For recipes: 32 hexadecimal digits that nobody else has."""
+        return f"{self._core.dice.getrandbits(128):032x}"
+
     def states(self) -> AsyncIterator[StateChange]:
         """The state now, then each change; ends with the client."""
         return self._core.pump.changes()

@@ -24,6 +24,8 @@ from coati.recipes.queuelayout import QueueLayout
 from coati.recipes.value import BytesCodec, Value, ValueCodec
 
 T = TypeVar("T")
+from coati.recipes.line import Layout
+from coati.recipes.lock import Lock
 
 
 class Client(BaseClient):
@@ -119,3 +121,18 @@ class Client(BaseClient):
     def leader_scheduler(self, path: str, *, id: bytes) -> LeaderScheduler:
         """Jobs at regular times, run by whoever leads."""
         return LeaderScheduler(self, path, id=id)
+
+    # --- locks ------------------------------------------------------------------------------------
+
+    def lock(
+        self,
+        path: str,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss = "cancel",
+        layout: Layout = "native",
+        reentrant: bool = False,
+    ) -> Lock:
+        """A fair lock: `async with zk.lock("/locks/job", timeout=5) as held:`. See Lock."""
+        return Lock(self, path, id=id, timeout=timeout, on_loss=on_loss, layout=layout, reentrant=reentrant)
