@@ -10,7 +10,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Final
+from typing import Final, cast
 
 from coati.client.hosts import Host, HostProvider, parse_host
 from coati.client.session import FOREVER_MS, Call, Outbox, Session
@@ -48,8 +48,8 @@ class Connection(asyncio.Protocol):
         self.ended: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no subclasses.
+        self.transport = cast(asyncio.Transport, transport)
 
     def abandon(self) -> None:
         """Nobody wants it."""
