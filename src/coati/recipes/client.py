@@ -16,6 +16,8 @@ from coati.recipes.group import Group, GroupLayout
 from coati.recipes.held import OnLoss
 from coati.recipes.keeper import EphemeralKeeper, TtlKeeper
 from coati.recipes.lease import Lease
+from coati.recipes.line import Layout
+from coati.recipes.lock import Lock
 from coati.recipes.marks import mark
 from coati.recipes.once import LeaderScheduler, Once
 from coati.recipes.partition import SETTLE_S, Partition, Share, every_nth
@@ -24,8 +26,6 @@ from coati.recipes.queuelayout import QueueLayout
 from coati.recipes.value import BytesCodec, Value, ValueCodec
 
 T = TypeVar("T")
-from coati.recipes.line import Layout
-from coati.recipes.lock import Lock
 
 
 class Client(BaseClient):
