@@ -67,6 +67,8 @@ class SimWorld:
         self.clock = self.cluster.clock
         self.dice = Random(source.getrandbits(64))
         self.faults: Counter[str] = Counter()
+        # Sessions that the fault mix, or a test, has ended before their time.
+        self.expired: dict[int, None] = {}
         self._source = source
         self.net.delay_ms = self.dice.choice(((0, 1), (1, 1), (1, 10), (5, 40)))
         self.net.split_share = self.dice.choice((0.0, 0.2, 0.5))
@@ -175,6 +177,7 @@ class SimWorld:
         """The leader ends the session as if it had expired; nothing if it has none. AssertionError if nobody leads."""
         leader = self.cluster.leader()
         assert leader is not None, f"nobody leads: {self.cluster}"
+        self.expired[session_id] = None
         replica = leader.driver.replica
 
         def end() -> None:
