@@ -27,7 +27,7 @@ class Tenure(Held, ABC):
         self._goes_on = goes_on
         self._is_inside = False
         self._is_lost = False
-        self._is_over = False
+        self._is_settled = False
 
     @abstractmethod
     async def settle(self, *, is_done: bool) -> None:
@@ -56,12 +56,12 @@ class Tenure(Held, ABC):
     async def end(self, *, is_done: bool = False) -> None:
         """Gives it up; once is enough."""
         self.let_go()
-        if not self._is_over:
-            self._is_over = True
+        if not self._is_settled:
+            self._is_settled = True
             await self.settle(is_done=is_done)
 
     async def __aenter__(self) -> Self:
-        if self._is_over:
+        if self._is_settled:
             raise RuntimeError("this is over; a block is entered once")
         self._body.enter()
         self._is_inside = True
