@@ -66,7 +66,7 @@ def test_a_counter_refuses_what_does_not_fit(server: Server, path: str) -> None:
             await counter.set(2**31 - 1)
             with pytest.raises(OverflowError):
                 await counter.add(1)
-            with pytest.raises(ValueError, match="8 bytes|4 bytes"):
+            with pytest.raises(ValueError, match="holds 4 bytes"):
                 await zks[0].counter(path, layout="curator").get()
             with pytest.raises(ValueError, match="whole numbers"):
                 zks[0].counter(path, layout="curator", default=1.5)

@@ -121,7 +121,7 @@ def test_a_lost_assignment_ends_its_block_when_it_is_entered_late(server: Server
 def test_errors_of_the_block_go_on(server: Server, path: str) -> None:
     async def main() -> None:
         async with clients(server, 1) as zks:
-            with pytest.raises(KeyError):
+            with pytest.raises(KeyError):  # noqa: PT012  # the block is what raises
                 async for mine in zks[0].partition(path, ["a"], id="m", settle=0.0).assignments():
                     async with mine:
                         raise KeyError
