@@ -25,7 +25,8 @@ class Ban:
 OUTSIDE: Final = ("coati.cli", "coati.bench", "coati.console", "coati.testing")
 
 BANS: Final = (
-    Ban(("time.time", "time.time_ns", "datetime.datetime.now", "datetime.datetime.utcnow"), ("coati.server.clock",),
+    Ban(("time.time", "time.time_ns", "datetime.datetime.now", "datetime.datetime.utcnow"),
+        ("coati.server.clock", "coati.recipes.wallclock"),
         "wall time comes from the Clock"),
     Ban(("time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns"),
         ("coati.server.clock", "coati.storage.disk", *OUTSIDE), "monotonic time comes from the Clock or as now_ms"),

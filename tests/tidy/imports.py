@@ -68,11 +68,12 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    # Leases and delays stand on the wall clock, and layouts of others on JSON, URLs and UUIDs.
-    "coati.recipes": Room(
-        ("coati.client", "coati.errors"),
-        ("asyncio", "datetime", "json", "logging", "random", "time", "urllib", "uuid"),
-    ),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.recipes.balance": Room((), ("random",)),
+    "coati.recipes.instances": Room((), ("json", "urllib")),
+    "coati.recipes.lease": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "json")),
+    # Leases, delays and schedules are agreed on by the time of day.
+    "coati.recipes.wallclock": Room((), ("time",)),
     # Applications of the recipes, as a user would write them.
     "coati.patterns": Room(
         ("coati.client", "coati.recipes", "coati.errors"),

@@ -140,7 +140,7 @@ class DoubleBarrier:
                 left = [name for name in members if name in round]
                 others = [name for name in left if name != place.name]
                 if not others:
-                    if not is_out:
+                    if not is_out or not members:
                         # The last one takes `ready` away: nobody needs it any more to see that all were in.
                         await client.delete(join_path(self.path, _READY), missing_ok=True)
                     return

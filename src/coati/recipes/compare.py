@@ -50,8 +50,11 @@ class Cell:
         # What the old connection still had in flight is refused once the session has moved here.
         await self._client.sync(self.path)
         now = await self.read()
-        if now is None or seen is None:
-            return now is None and seen is None
+        if seen is None:
+            # Never written to since it was made, with other data: it was not we who made it.
+            return now is None or (now.version == 0 and now.data != data)
+        if now is None:
+            return False
         if now.stat.czxid != seen.stat.czxid:
             return False
         # One write later with other data: that write was not ours, and ours needed the version before.

@@ -7,7 +7,6 @@ lock in the same place. It stands on wall clocks that roughly agree, which no re
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -17,6 +16,7 @@ from coati.client.types import Node, join_path
 from coati.errors import ConnectionLoss
 from coati.recipes.compare import Cell
 from coati.recipes.marks import kazoo_row
+from coati.recipes.wallclock import wall_clock
 
 _HOLDER: Final = "lease_holder"
 _VERSION: Final = 1
@@ -45,7 +45,7 @@ class Lease:
         *,
         id: str,
         count: int | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_clock,
     ) -> None:
         if duration <= 0:
             raise ValueError("a lease is for some time")

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
-from uuid import UUID
 
 from coati.client.client import BaseClient
 from coati.client.types import EventType, Mode, Node, join_path
@@ -34,7 +33,8 @@ def mark(client: BaseClient) -> str:
 
 def uuid_mark(client: BaseClient) -> str:
     """The same as a UUID with its dashes, as Curator writes them."""
-    return str(UUID(int=client.entropy.getrandbits(128), version=4))
+    digits = mark(client)
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def patient(client: BaseClient) -> BaseClient:

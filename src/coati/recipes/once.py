@@ -6,7 +6,6 @@ At most once means what it says: a job whose member dies in the middle is not ru
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +17,7 @@ from coati.client.types import join_path
 from coati.errors import BAD_VERSION, NO_NODE, NODE_EXISTS, ConnectionLoss, NodeExists, NoNode
 from coati.recipes.election import Election, Term
 from coati.recipes.marks import Bell, mark, patient
+from coati.recipes.wallclock import wall_clock
 
 Job = Callable[[], Awaitable[None]]
 LeaderJob = Callable[[Term], Awaitable[None]]
@@ -130,7 +130,7 @@ class LeaderScheduler:
     `run`, except the loss of the office.
     """
 
-    def __init__(self, client: BaseClient, path: str, *, id: bytes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: BaseClient, path: str, *, id: bytes, clock: Callable[[], float] = wall_clock) -> None:
         self.path = path
         self._client = client
         self._clock = clock

@@ -9,7 +9,6 @@ it is taken, and one whose consumer dies is lost.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Final, Self
@@ -23,6 +22,7 @@ from coati.recipes.held import OnLoss
 from coati.recipes.marks import Bell, children_of, create_marked, insist, insist_later, mark, patient
 from coati.recipes.queuelayout import PRIORITY, PRIORITY_MAX, SHAPES, QueueLayout
 from coati.recipes.tenure import Tenure
+from coati.recipes.wallclock import wall_clock
 
 _SOMEBODY_ELSE: Final = (BAD_VERSION, NO_NODE, NODE_EXISTS)
 
@@ -174,7 +174,7 @@ class Queue:
         layout: QueueLayout = "native",
         lock_path: str | None = None,
         on_loss: OnLoss = "cancel",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_clock,
     ) -> None:
         shape = SHAPES[layout]
         if lock_path is not None and not layout.startswith("curator"):
