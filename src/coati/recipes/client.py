@@ -23,6 +23,7 @@ from coati.recipes.once import LeaderScheduler, Once
 from coati.recipes.partition import SETTLE_S, Partition, Share, every_nth
 from coati.recipes.queue import Queue
 from coati.recipes.queuelayout import QueueLayout
+from coati.recipes.registry import Registry, RegistryLayout
 from coati.recipes.value import BytesCodec, Value, ValueCodec
 
 T = TypeVar("T")
@@ -50,6 +51,10 @@ class Client(BaseClient):
     def ttl_node(self, path: str, data: bytes = b"", *, ttl: float) -> TtlKeeper:
         """A znode with a TTL in seconds, touched in time while the block lasts."""
         return TtlKeeper(self, path, data, ttl=ttl)
+
+    def registry(self, path: str, *, layout: RegistryLayout = "curator") -> Registry:
+        """Services and who offers them: `.register(instance)`, `.provider(service)`."""
+        return Registry(self, path, layout=layout)
 
     # --- waiting for each other -------------------------------------------------------------------
 
