@@ -62,6 +62,8 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.replica": Room(SERVER),
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),
+    "coati.client.codecs": Room(CLIENT, ("json",), ("msgspec", "pydantic")),
+    "coati.client.dns": Room(CLIENT, ("asyncio",), ("dns",)),
     "coati.client.hosts": Room(CLIENT, ("random",)),
     "coati.client.levels": Room(CLIENT),
     "coati.client.ops": Room(CLIENT),
@@ -89,7 +91,13 @@ ROOMS: Final[dict[str, Room]] = {
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
-LAZY: Final[frozenset[tuple[str, str]]] = frozenset()
+LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
+    (
+        ("coati.client.codecs", "msgspec"),
+        ("coati.client.codecs", "pydantic"),
+        ("coati.client.dns", "dns.asyncresolver"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

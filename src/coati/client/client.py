@@ -14,10 +14,11 @@ from contextlib import aclosing
 from random import Random
 from struct import Struct
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from coati.client import levels, trees, watchtable
 from coati.client.cache import TreeCache
+from coati.client.codecs import Codec
 from coati.client.core import Core, OnExpired, Options
 from coati.client.hosts import HostProvider, parse_connect_string, parse_host
 from coati.client.ops import (
@@ -38,11 +39,13 @@ from coati.client.ops import (
     read_stat,
     stat_at,
 )
+from coati.client.quota import QuotaView
 from coati.client.retry import Retry
 from coati.client.session import REPLY_HEADER_BYTES, Call, SessionConfig
 from coati.client.streams import Stream
 from coati.client.tls import TLS
 from coati.client.transaction import Transaction
+from coati.client.typed import TypedClient
 from coati.client.types import (
     ANY,
     KEEP,
@@ -70,6 +73,8 @@ from coati.wire import codes
 from coati.wire.jute import Reader, Writer
 from coati.wire.paths import validate_path
 from coati.wire.records import WhoAmIResponse
+
+T = TypeVar("T")
 
 _INT: Final = Struct(">i")
 _pack_int: Final = _INT.pack
@@ -143,10 +148,10 @@ class SessionView:
 class BaseClient:
     """A ZooKeeper session: `async with` opens it, and what belongs to it ends with the block.
 
-    `hosts`: "h1,h2:2182/chroot", a list of "host:port", or a HostProvider. Times in seconds. `timeout` bounds each
-    call, with reconnects and repeats: USE_SESSION is the negotiated session timeout, None must be asked for. `resume`
-    takes a session over. `on_expired`: "renew" goes on with a new session, "raise" ends the client. `entropy` is where
-    the order of hosts and all jitter come from.
+    `hosts`: "h1,h2:2182/chroot", "dns-srv://name/chroot", a list of "host:port", or a HostProvider. Times in seconds.
+    `timeout` bounds each call, with reconnects and repeats: USE_SESSION is the negotiated session timeout, None must be
+    asked for. `resume` takes a session over. `on_expired`: "renew" goes on with a new session, "raise" ends the client.
+    `entropy` is where the order of hosts and all jitter come from.
     """
 
     def __init__(
@@ -255,6 +260,15 @@ class BaseClient:
         view = copy.copy(self)
         view._set_chroot(self._chroot + prefix)
         return view
+
+    def typed(self, codec: Codec[T]) -> TypedClient[T]:
+        """A view whose data are values of a type: `coati.TEXT`, `coati.json_codec()` or any other codec says how."""
+        return TypedClient(self, codec, streams=self.with_options(timeout=USE_SESSION))
+
+    @property
+    def quota(self) -> QuotaView:
+        """The quotas of subtrees."""
+        return QuotaView(self.chroot_free(), self._chroot)
 
     def with_options(
         self,
