@@ -129,6 +129,12 @@ from coati.recipes.client import (
 from coati.recipes.held import (
     Held,
 )
+from coati.recipes.line import (
+    Contender,
+)
+from coati.recipes.lock import (
+    Lock,
+)
 
 __version__ = "0.1.0"
 
@@ -159,6 +165,7 @@ __all__ = [
     "Codec",
     "ConfigError",
     "ConnectionLoss",
+    "Contender",
     "Create",
     "DecodeError",
     "Delete",
@@ -177,6 +184,7 @@ __all__ = [
     "InvalidACL",
     "KeeperError",
     "LeadershipLost",
+    "Lock",
     "LockLost",
     "LockTimeout",
     "MarshallingError",

@@ -54,8 +54,8 @@ def test_answer_is_asked_for_again_and_none_changes_nothing() -> None:
         records = Records(Host("a", 2))
         dns = DnsSrv(NAME, resolve=records, refresh=0)
         await dns.refresh()
-        for hosts in (OSError("no network"), []):
-            records.hosts = hosts
+        answers: list[Sequence[Host] | OSError] = [OSError("no network"), []]
+        for records.hosts in answers:
             await dns.refresh()
             assert list(dns.hosts()) == ["a:2"]
         records.hosts = [Host("c", 3)]

@@ -71,6 +71,11 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
     "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.recipes.balance": Room((), ("random",)),
+    "coati.recipes.instances": Room((), ("json", "urllib")),
+    "coati.recipes.lease": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "json")),
+    # Leases, delays and schedules are agreed on by the time of day.
+    "coati.recipes.wallclock": Room((), ("time",)),
     # Applications of the recipes, as a user would write them.
     "coati.patterns": Room(
         ("coati.client", "coati.recipes", "coati.errors"),
@@ -87,15 +92,22 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.cli.log": Room(("coati.errors", "coati.storage"), None, ("click", "rich")),
     "coati.cli.simulate": Room(("coati.errors", "coati.testing"), None, ("click", "rich")),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
+    # Beside the package, for the front door costs more than a run of pytest should that does not need it.
+    "coati_pytest": Room(("coati", "coati.testing.background", "coati.testing.pytest"), None, ("pytest",)),
     "coati.testing": Room((*SERVER, "coati.server", "coati.client", "coati.recipes"), None, ("hypothesis", "pytest")),
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
+# A server to embed is a whole server, and the pure modules beside it need no loop. Every run of pytest loads the
+# plugin.
+# And packages that nobody needs but who asks for them.
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
     (
         ("coati.client.codecs", "msgspec"),
         ("coati.client.codecs", "pydantic"),
         ("coati.client.dns", "dns.asyncresolver"),
+        ("coati.server", "coati.server.embed"),
+        ("coati_pytest", "coati.testing.pytest"),
     )
 )
 
