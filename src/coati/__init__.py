@@ -4,8 +4,21 @@ from coati.client.cache import (
     Change,
     TreeCache,
 )
+from coati.client.codecs import (
+    BYTES,
+    JSON,
+    TEXT,
+    Codec,
+    json_codec,
+    msgspec_codec,
+    pydantic_codec,
+)
+from coati.client.dns import (
+    DnsSrv,
+)
 from coati.client.hosts import (
     Host,
+    HostLookup,
     HostProvider,
 )
 from coati.client.ops import (
@@ -20,6 +33,11 @@ from coati.client.ops import (
     ReadResult,
     Set,
 )
+from coati.client.quota import (
+    Quota,
+    QuotaView,
+    Usage,
+)
 from coati.client.retry import (
     Retry,
 )
@@ -31,6 +49,10 @@ from coati.client.tls import (
 )
 from coati.client.transaction import (
     Transaction,
+)
+from coati.client.typed import (
+    TypedClient,
+    TypedNode,
 )
 from coati.client.types import (
     ACL,
@@ -70,6 +92,7 @@ from coati.errors import (
     ClientClosed,
     ConfigError,
     ConnectionLoss,
+    DecodeError,
     EphemeralOnLocalSession,
     ForkedClient,
     InvalidACL,
@@ -118,10 +141,13 @@ __version__ = "0.1.0"
 __all__ = [
     "ACL",
     "ANY",
+    "BYTES",
     "CREATOR",
+    "JSON",
     "KEEP",
     "OPEN",
     "READ_ONLY",
+    "TEXT",
     "TLS",
     "USE_SESSION",
     "ACLs",
@@ -136,12 +162,15 @@ __all__ = [
     "Client",
     "ClientClosed",
     "ClientInfo",
+    "Codec",
     "ConfigError",
     "ConnectionLoss",
     "Contender",
     "Create",
+    "DecodeError",
     "Delete",
     "Digest",
+    "DnsSrv",
     "EnsembleConfig",
     "EphemeralOnLocalSession",
     "Event",
@@ -150,6 +179,7 @@ __all__ = [
     "Get",
     "Held",
     "Host",
+    "HostLookup",
     "HostProvider",
     "InvalidACL",
     "KeeperError",
@@ -174,7 +204,9 @@ __all__ = [
     "OperationTimeout",
     "Perm",
     "ProtocolError",
+    "Quota",
     "QuotaExceeded",
+    "QuotaView",
     "ReadResult",
     "ReconfigDisabled",
     "ReconfigInProgress",
@@ -194,11 +226,17 @@ __all__ = [
     "Transaction",
     "TreeCache",
     "Trigger",
+    "TypedClient",
+    "TypedNode",
     "Unimplemented",
+    "Usage",
     "Watch",
     "WatchMode",
     "ZKError",
     "__version__",
     "acl",
     "digest_id",
+    "json_codec",
+    "msgspec_codec",
+    "pydantic_codec",
 ]

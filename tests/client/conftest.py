@@ -15,7 +15,7 @@ _serial = itertools.count(1)
 @pytest.fixture(scope="session")
 def port() -> Iterator[int]:
     """Where the server listens."""
-    with CoatiServer(cfg=QUICK_CFG, props=QUICK_PROPS) as server:
+    with CoatiServer(cfg=QUICK_CFG, props={**QUICK_PROPS, "zookeeper.enforceQuota": "true"}) as server:
         yield server.port
 
 

@@ -62,6 +62,8 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.replica": Room(SERVER),
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),
+    "coati.client.codecs": Room(CLIENT, ("json",), ("msgspec", "pydantic")),
+    "coati.client.dns": Room(CLIENT, ("asyncio",), ("dns",)),
     "coati.client.hosts": Room(CLIENT, ("random",)),
     "coati.client.levels": Room(CLIENT),
     "coati.client.ops": Room(CLIENT),
@@ -96,10 +98,17 @@ ROOMS: Final[dict[str, Room]] = {
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
-# A server to embed is a whole server, and the pure modules beside it need no loop.
-# And every run of pytest loads the plugin.
+# A server to embed is a whole server, and the pure modules beside it need no loop. Every run of pytest loads the
+# plugin.
+# And packages that nobody needs but who asks for them.
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
-    (("coati.server", "coati.server.embed"), ("coati_pytest", "coati.testing.pytest"))
+    (
+        ("coati.client.codecs", "msgspec"),
+        ("coati.client.codecs", "pydantic"),
+        ("coati.client.dns", "dns.asyncresolver"),
+        ("coati.server", "coati.server.embed"),
+        ("coati_pytest", "coati.testing.pytest"),
+    )
 )
 
 

@@ -14,10 +14,11 @@ from contextlib import aclosing, suppress
 from random import Random
 from struct import Struct
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from coati.client import levels, trees, watchtable
 from coati.client.cache import TreeCache
+from coati.client.codecs import Codec
 from coati.client.core import Core, OnExpired, Options
 from coati.client.hosts import HostProvider, parse_connect_string, parse_host
 from coati.client.ops import (
@@ -38,11 +39,13 @@ from coati.client.ops import (
     read_stat,
     stat_at,
 )
+from coati.client.quota import QuotaView
 from coati.client.retry import Retry
 from coati.client.session import REPLY_HEADER_BYTES, Call, SessionConfig
 from coati.client.streams import Stream
 from coati.client.tls import TLS
 from coati.client.transaction import Transaction
+from coati.client.typed import TypedClient
 from coati.client.types import (
     ANY,
     KEEP,
@@ -70,6 +73,8 @@ from coati.wire import codes
 from coati.wire.jute import Reader, Writer
 from coati.wire.paths import validate_path
 from coati.wire.records import WhoAmIResponse
+
+T = TypeVar("T")
 
 _INT: Final = Struct(">i")
 _pack_int: Final = _INT.pack
@@ -143,10 +148,10 @@ class SessionView:
 class BaseClient:
     """A ZooKeeper session: `async with` opens it, and what belongs to it ends with the block.
 
-    `hosts`: "h1,h2:2182/chroot", a list of "host:port", or a HostProvider. Times in seconds. `timeout` bounds each
-    call, with reconnects and repeats: USE_SESSION is the negotiated session timeout, None must be asked for. `resume`
-    takes a session over. `on_expired`: "renew" goes on with a new session, "raise" ends the client. `entropy` is where
-    the order of hosts and all jitter come from.
+    `hosts`: "h1,h2:2182/chroot", "dns-srv://name/chroot", a list of "host:port", or a HostProvider. Times in seconds.
+    `timeout` bounds each call, with reconnects and repeats: USE_SESSION is the negotiated session timeout, None must be
+    asked for. `resume` takes a session over. `on_expired`: "renew" goes on with a new session, "raise" ends the client.
+    `entropy` is where the order of hosts and all jitter come from.
     """
 
     def __init__(
@@ -270,6 +275,15 @@ class BaseClient:
         view = copy.copy(self)
         view._set_chroot((self._chroot + prefix).rstrip("/") or "/")
         return view
+
+    def typed(self, codec: Codec[T]) -> TypedClient[T]:
+        """A view whose data are values of a type: `coati.TEXT`, `coati.json_codec()` or any other codec says how."""
+        return TypedClient(self, codec, streams=self.with_options(timeout=USE_SESSION))
+
+    @property
+    def quota(self) -> QuotaView:
+        """The quotas of subtrees."""
+        return QuotaView(self.chroot_free(), self._chroot)
 
     def with_options(
         self,
@@ -445,8 +459,7 @@ class BaseClient:
             except NodeExists:
                 return False
             except NoNode:
-                for parent in parents_of(path):
-                    await self.ensure(parent, acl=acl)
+                await self._make_parents(path, acl)
             else:
                 return True
         raise self._core.explained(NoNode(path), "ensure", path)
@@ -473,27 +486,14 @@ class BaseClient:
 
     async def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat:
         """Sets the data of a znode, and makes it if it is not there."""
-        for _ in range(ROUNDS):
-            try:
-                return await self.set(path, data)
-            except NoNode:
-                pass
-            try:
-                return (await self.create(path, data, parents=parents)).stat
-            except NodeExists:
-                pass
-        raise self._core.explained(NodeExists(path), "put", path)
+        stat = await trees.put(self, path, data, parents=parents)
+        if stat is None:
+            raise self._core.explained(NodeExists(path), "put", path)
+        return stat
 
     async def update(self, path: str, fn: Callable[[bytes], bytes]) -> Node:
         """Replaces the data by `fn` of it, and again if somebody else was faster. Raises NoNode, NoAuth."""
-        while True:
-            node = await self.get(path)
-            data = fn(node.data)
-            try:
-                return Node(path, data, await self.set(path, data, version=node.version))
-            except BadVersion as error:
-                if error.maybe_applied:
-                    raise
+        return await trees.update(self, path, fn)
 
     async def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None:
         """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
+from coati.client.dns import SCHEME, DnsSrv
 from coati.client.hosts import Host, HostList, HostProvider, parse_connect_string, parse_host
 from coati.client.pump import Pump
 from coati.client.retry import Retry
@@ -119,6 +120,10 @@ class Core:
 
 
 def _hosts_of(hosts: str | Sequence[str] | HostProvider) -> tuple[list[Host], str, HostProvider | None]:
+    if isinstance(hosts, str) and hosts.startswith(SCHEME):
+        name, slash, chroot = hosts.removeprefix(SCHEME).partition("/")
+        found, _, provider = _hosts_of(DnsSrv(name))
+        return found, slash + chroot if chroot else "", provider
     if isinstance(hosts, str):
         found, chroot = parse_connect_string(hosts)
         return found, chroot, None

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Final, cast
 
-from coati.client.hosts import Host, HostProvider, parse_host
+from coati.client.hosts import Host, HostLookup, HostProvider, parse_host
 from coati.client.session import FOREVER_MS, Call, Outbox, Session
 from coati.client.types import State, StateChange
 from coati.client.watching import Watch
@@ -289,6 +289,12 @@ class Pump:
     async def _dial(self, host: Host) -> None:
         connection = Connection(self)
         try:
+            if isinstance(self._provider, HostLookup):
+                before = list(self._provider.hosts())
+                await self._provider.refresh()
+                if list(self._provider.hosts()) != before:
+                    self._update_hosts()
+                    host = self.machine.pick_again()
             name = host.name if self._tls else None
             await self.loop().create_connection(
                 lambda: connection, host.name, host.port, ssl=self._tls, server_hostname=name

@@ -296,6 +296,11 @@ class Session:
         self.out.sends.append(frame(w.getvalue()))
         self._hello_ms = now_ms
 
+    def pick_again(self) -> Host:
+        """The list of hosts has changed before the dial began: the one to dial instead."""
+        self.host = self.hosts.next()
+        return self.host
+
     def on_dial_failed(self, reason: str, now_ms: int) -> None:
         """There is no connection."""
         if not self._is_over:
