@@ -97,11 +97,15 @@ class WatchTable:
     def removal(self, kind: int, path: bytes) -> int:
         """The WatcherType with which the server forgets a watch that nobody here waits for any more; 0: somebody does.
 
-        Servers before 3.9 know only Any for persistent watches, which takes the one-shot ones of the path with it.
+        Servers before 3.9 know only Any for persistent watches, which takes the one-shot ones of the path with it; and
+        a one-shot watch takes the persistent ones along. Left where it is, it fires once, to nobody.
         """
         if self._is_wanted(_server_kind(kind), path):
             return 0
-        if kind in (PERSISTENT, RECURSIVE):
+        if kind not in (PERSISTENT, RECURSIVE):
+            if self._is_wanted(PERSISTENT, path) or self._is_wanted(RECURSIVE, path):
+                return 0
+        else:
             others = any(self._is_wanted(other, path) for other in (DATA, CHILD, PERSISTENT, RECURSIVE))
             named = codes.WATCHER_PERSISTENT if kind == PERSISTENT else codes.WATCHER_PERSISTENT_RECURSIVE
             return named if others else codes.WATCHER_ANY
