@@ -54,12 +54,14 @@ class Fired:
 class WatchTable:
     """The watches of one session."""
 
-    __slots__ = ("_arming", "_tables")
+    __slots__ = ("_arming", "_left", "_tables")
 
     def __init__(self) -> None:
         self._tables: tuple[dict[bytes, list[Watcher]], ...] = ({}, {}, {}, {}, {})
         # Watches that are on their way to the server: (server's kind, path) and how many.
         self._arming: dict[tuple[int, bytes], int] = {}
+        # Paths of which the server may have a one-shot watch that nobody waits for.
+        self._left: dict[bytes, None] = {}
 
     def __len__(self) -> int:
         return sum(len(watchers) for table in self._tables for watchers in table.values())
@@ -98,18 +100,24 @@ class WatchTable:
         """The WatcherType with which the server forgets a watch that nobody here waits for any more; 0: somebody does.
 
         Servers before 3.9 know only Any for persistent watches, which takes the one-shot ones of the path with it; and
-        a one-shot watch takes the persistent ones along. Left where it is, it fires once, to nobody.
+        a one-shot watch takes the persistent ones along. It is left where it is then, and goes with the last one.
         """
         if self._is_wanted(_server_kind(kind), path):
             return 0
-        if kind not in (PERSISTENT, RECURSIVE):
-            if self._is_wanted(PERSISTENT, path) or self._is_wanted(RECURSIVE, path):
-                return 0
-        else:
-            others = any(self._is_wanted(other, path) for other in (DATA, CHILD, PERSISTENT, RECURSIVE))
+        persistent = any(self._is_wanted(other, path) for other in (PERSISTENT, RECURSIVE))
+        if kind in (PERSISTENT, RECURSIVE):
             named = codes.WATCHER_PERSISTENT if kind == PERSISTENT else codes.WATCHER_PERSISTENT_RECURSIVE
-            return named if others else codes.WATCHER_ANY
-        return codes.WATCHER_CHILDREN if kind == CHILD else codes.WATCHER_DATA
+        elif persistent:
+            self._left[path] = None
+            return 0
+        else:
+            named = codes.WATCHER_CHILDREN if kind == CHILD else codes.WATCHER_DATA
+        if persistent or any(self._is_wanted(other, path) for other in (DATA, CHILD)):
+            return named
+        if kind in (PERSISTENT, RECURSIVE) or path in self._left:
+            self._left.pop(path, None)
+            return codes.WATCHER_ANY
+        return named
 
     def fire(self, type: EventType, path: bytes, zxid: int) -> list[Fired]:
         """Whom a change concerns, one-shot watchers first; those are forgotten."""
@@ -145,6 +153,7 @@ class WatchTable:
 
     def replay(self, zxid: int) -> list[tuple[int, bytes]]:
         """Opcode and body of the packets that tell a server all of it, relative to what was seen last."""
+        self._left.clear()
         packets: list[tuple[int, bytes]] = []
         batch: list[list[bytes]] = [[] for _ in _KINDS]
         size = 0
