@@ -37,7 +37,6 @@ from coati import (
     SessionExpired,
     Set,
     Trigger,
-    ZKError,
 )
 from tools.javapeer import four_letter
 
