@@ -1,15 +1,31 @@
-"""A server of coati's in a process of its own, for the tests of this room that need one."""
+"""One coati server for all tests of the client in this process; each test has a tree of its own."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 
-from tests.interop.peers import QUICK_PROPS, CoatiServer
+from tests.interop.peers import QUICK_CFG, QUICK_PROPS, CoatiServer
+
+_serial = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[CoatiServer]:
-    with CoatiServer(props=QUICK_PROPS, cfg={"tickTime": "500", "maxSessionTimeout": "60000"}) as running:
+    """A process of its own."""
+    with CoatiServer(cfg=QUICK_CFG, props=QUICK_PROPS) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def port(server: CoatiServer) -> int:
+    """Where the server listens."""
+    return server.port
+
+
+@pytest.fixture
+def top() -> str:
+    """A path that no other test uses; nothing is there."""
+    return f"/t{next(_serial)}"

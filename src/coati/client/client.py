@@ -16,7 +16,8 @@ from struct import Struct
 from types import TracebackType
 from typing import Final, Self
 
-from coati.client import trees, watchtable
+from coati.client import levels, trees, watchtable
+from coati.client.cache import TreeCache
 from coati.client.core import Core, OnExpired, Options
 from coati.client.hosts import HostProvider, parse_connect_string, parse_host
 from coati.client.ops import (
@@ -39,6 +40,7 @@ from coati.client.ops import (
 )
 from coati.client.retry import Retry
 from coati.client.session import REPLY_HEADER_BYTES, Call, SessionConfig
+from coati.client.streams import Stream
 from coati.client.tls import TLS
 from coati.client.transaction import Transaction
 from coati.client.types import (
@@ -220,9 +222,18 @@ class BaseClient:
         """For recipes: a task that is cancelled, at the latest, when the client is closed."""
         return self._core.pump.spawn(work)
 
+    def unique(self) -> str:
+        """For recipes: 32 hexadecimal digits that nobody else has."""
+        return f"{self._core.dice.getrandbits(128):032x}"
+
     def states(self) -> AsyncIterator[StateChange]:
         """The state now, then each change; ends with the client."""
         return self._core.pump.changes()
+
+    @property
+    def entropy(self) -> Random:
+        """For recipes: the dice of this client, for pauses and for names that nobody else gives."""
+        return self._core.dice
 
     @property
     def is_closed(self) -> bool:
@@ -583,7 +594,22 @@ class BaseClient:
             self._core.pump.open_watches.pop(watch, None)
             self._unwatch(kind, where, watch)
 
-        return Watch(arm, show=self._shown, release=release, buffer=buffer)
+        return Watch(arm, path=path, show=self._shown, release=release, buffer=buffer)
+
+    def values(self, path: str) -> Stream[Node | None]:
+        """The znode now, then every newer one, None while it is missing; bursts come as one. Needs no block to start.
+
+        It goes on over lost connections and new sessions, and ends with the client. Raises NoAuth.
+        """
+        return levels.values(self.with_options(timeout=USE_SESSION), path)
+
+    def members(self, path: str) -> Stream[frozenset[str]]:
+        """The names of the children now, then every newer set; empty while the znode is missing. Else as `values`."""
+        return levels.members(self.with_options(timeout=USE_SESSION), path)
+
+    def cache(self, path: str, *, recursive: bool = True, depth: int | None = None, data: bool = True) -> TreeCache:
+        """A copy of a tree, or of so many levels of it below `path`, or of one znode, that follows the servers."""
+        return TreeCache(self.with_options(timeout=USE_SESSION), path, depth=depth if recursive else 0, data=data)
 
     def _arm(self, call: Call, where: bytes, trigger: Trigger | None, kind: int, missing_kind: int = -1) -> None:
         if trigger is None:

@@ -10,7 +10,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Final
+from typing import Final, cast
 
 from coati.client.hosts import Host, HostProvider, parse_host
 from coati.client.session import FOREVER_MS, Call, Outbox, Session
@@ -48,8 +48,13 @@ class Connection(asyncio.Protocol):
         self.ended: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no subclasses.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def abandon(self) -> None:
+        """Nobody wants it."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         pump = self._pump
@@ -265,7 +270,7 @@ class Pump:
                     mourner(change.reason)
         if self.is_over:
             for watch in list(self.open_watches):
-                watch.on_end()
+                watch.end()
             self.open_watches.clear()
 
     def _drop(self) -> None:
@@ -293,6 +298,12 @@ class Pump:
             failed: str | None = f"{host} cannot be reached: {error}"
         else:
             failed = connection.ended
+        finally:
+            if self._dialing is not asyncio.current_task():
+                # Given up, and it may have come through all the same: a second connection would speak for the session.
+                connection.abandon()
+        if self._dialing is not asyncio.current_task():
+            return
         self._dialing = None
         if failed is None:
             self.connection = connection

@@ -19,7 +19,7 @@ from typing import Final
 from coati.client.hosts import Host, HostList
 from coati.client.retry import Retry
 from coati.client.types import EventType, State, StateChange
-from coati.client.watchtable import Fired, Watcher, WatchTable
+from coati.client.watchtable import PERSISTENT, RECURSIVE, Fired, Watcher, WatchTable
 from coati.errors import (
     NO_NODE,
     SESSION_EXPIRED,
@@ -67,6 +67,7 @@ class Call:
         "deadline_ms",
         "err",
         "failure",
+        "is_untold",
         "is_write",
         "kind",
         "missing_kind",
@@ -93,6 +94,8 @@ class Call:
         # Of which kind the watch is if the znode is not there; -1: then there is none.
         self.missing_kind = -1
         self.watcher: Watcher | None = None
+        # The server does not set this watch, or has taken it back with another one.
+        self.is_untold = False
         self.status = QUEUED
         self.xid = 0
         self.sent_ms = 0
@@ -185,6 +188,9 @@ class Session:
         # The session is one that a quorum knows: what a read-only server gives is worth nothing elsewhere.
         self._is_known = False
         self._why_not = ""
+        # Packets of watches that this server has not answered, and up to where all that happened to them was told.
+        self._replays = 0
+        self._told_zxid = 0
         self._hello_ms = 0
         self._heard_ms = 0
         self._wrote_ms = 0
@@ -367,11 +373,16 @@ class Session:
         call.xid = self._xid
         call.status = SENT
         call.sent_ms = now_ms
+        body = call.body
         if call.watcher is not None:
+            if self.watches.covers(call.kind, call.path):
+                call.is_untold = True
+                # The watch flag is the last byte of all reads that set a one-shot one.
+                body = body[:-1] + b"\0"
             self.watches.arm(call.kind, call.path)
         self._sent.append(call)
         self._wrote_ms = now_ms
-        self.out.sends.append(_pack_header(len(call.body) + 8, call.xid, call.op) + call.body)
+        self.out.sends.append(_pack_header(len(body) + 8, call.xid, call.op) + body)
 
     def _send_queued(self, now_ms: int) -> None:
         while self._queue and len(self._sent) < self.config.max_inflight:
@@ -394,6 +405,20 @@ class Session:
         self._send(
             Call(codes.OP_REMOVE_WATCHES, w.getvalue(), is_write=False, deadline_ms=FOREVER_MS, waiter=None), now_ms
         )
+        if kind in (PERSISTENT, RECURSIVE):
+            for call in self._sent:
+                if call.watcher is not None and call.path == path and call.kind not in (PERSISTENT, RECURSIVE):
+                    call.is_untold = True
+            self._tell_one_shots(path)
+
+    def _tell_one_shots(self, path: bytes) -> None:
+        """The server may not know the one-shot watches of this path; it fires those that something has happened to."""
+        packet = self.watches.one_shots(path, self.last_zxid)
+        if packet is not None and self._is_ready and not self._is_closing:
+            self._send_special(codes.XID_SET_WATCHES, *packet)
+            if not self._replays:
+                self._told_zxid = self.last_zxid
+            self._replays += 1
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -440,10 +465,15 @@ class Session:
         self._wrote_ms = now_ms
         for scheme, credentials in self._auths:
             self._send_auth(scheme, credentials)
-        for op, body in self.watches.replay(self.last_zxid):
+        if not self._replays:
+            self._told_zxid = self.last_zxid
+        # Else the last server has not said all of what happened since then, though what it did say was newer.
+        packets = self.watches.replay(self._told_zxid)
+        self._replays = len(packets)
+        for op, body in packets:
             self._send_special(codes.XID_SET_WATCHES, op, body)
         self._change(State.READ_ONLY if reads_only else State.CONNECTED, "a server has accepted the session")
-        self.out.told += self.watches.resync(self.last_zxid)
+        self.out.told += self.watches.resync(self._told_zxid)
         if reads_only:
             self._probe_pause_ms = PROBE_FIRST_MS
             self._probe_at_ms = now_ms + PROBE_FIRST_MS
@@ -462,6 +492,8 @@ class Session:
             if self._ping_ms:
                 self._prolong(self._ping_ms)
             self._ping_ms = 0
+        elif xid == codes.XID_SET_WATCHES:
+            self._replays = max(self._replays - 1, 0)
         elif xid == codes.XID_AUTH and err != 0:
             self._end(State.AUTH_FAILED, "the server refused the credentials")
 
@@ -495,12 +527,17 @@ class Session:
         self.watches.settle(call.kind, call.path)
         kind = call.kind if err == 0 else call.missing_kind if err == NO_NODE else -1
         if kind < 0:
+            if call.kind in (PERSISTENT, RECURSIVE):
+                # One-shot ones may have relied on it.
+                self._tell_one_shots(call.path)
             return
         if call.status == OVER:
             # Its caller has gone, and nobody would ever read this watch.
             self._forget_watch(kind, call.path, call.sent_ms)
             return
         self.watches.add(kind, call.path, watcher)
+        if call.is_untold and not self.watches.covers(kind, call.path):
+            self._tell_one_shots(call.path)
 
     def _on_event(self, zxid: int, payload: bytes) -> None:
         event = WatcherEvent.read(Reader(payload, REPLY_HEADER_BYTES))
