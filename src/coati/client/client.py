@@ -419,32 +419,45 @@ class BaseClient:
         ConnectionLoss with `maybe_applied` where it cannot be found out whether it was made.
         """
         op = Create(path, data, mode, ttl, acl)
-        where = self._absolute_new(path, mode)
-        body = create_body(where, op, self._default_acl)
+        body = create_body(self._absolute_new(path, mode), op, self._default_acl)
         before = self._core.machine.last_zxid
         try:
-            call = await self._ask(self._write(create_op(op), body), "create", path)
+            return await self._create(op, body)
         except NoNode:
             if not parents:
                 raise
-            await self._make_parents(path, acl)
-            return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
         except ConnectionLoss as loss:
             if mode is not Mode.EPHEMERAL or not loss.maybe_applied:
                 raise
-            return await self._find_own(path, data, acl=acl, before=before)
+            return await self._find_own(op, body, before)
+        await self._make_parents(path, acl)
+        return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
+
+    async def _create(self, op: Create, body: bytes) -> Node:
+        call = await self._ask(self._write(create_op(op), body), "create", op.path)
         r = Reader(call.payload, _BODY)
         made = self._shown(r.path())
-        return Node(made, data, read_stat(r))
+        return Node(made, op.data, read_stat(r))
 
-    async def _find_own(self, path: str, data: bytes, *, acl: ACLs | None, before: int) -> Node:
-        """After a create of an ephemeral whose answer was lost: nobody else can own one in our session's name."""
-        stat = await self.exists(path)
-        if stat is None:
-            return await self.create(path, data, mode=Mode.EPHEMERAL, acl=acl)
-        if stat.ephemeral_owner == self.session.id and stat.czxid > before:
-            return Node(path, data, stat)
-        raise self._core.explained(NodeExists(path), "create", path)
+    async def _find_own(self, op: Create, body: bytes, before: int) -> Node:
+        """After a create of an ephemeral whose answer was lost: nobody else can own one in our session's name.
+
+        That it is not there proves nothing: what was sent over the lost connection may arrive later.
+        """
+        for _ in range(ROUNDS):
+            stat = await self.exists(op.path)
+            if stat is not None:
+                if stat.ephemeral_owner == self.session.id and stat.czxid > before:
+                    return Node(op.path, op.data, stat)
+                break
+            try:
+                return await self._create(op, body)
+            except NodeExists:
+                continue
+            except ConnectionLoss as loss:
+                if not loss.maybe_applied:
+                    raise
+        raise self._core.explained(NodeExists(op.path), "create", op.path)
 
     async def _make_parents(self, path: str, acl: ACLs | None) -> None:
         for parent in parents_of(path):
