@@ -103,7 +103,20 @@ from coati.recipes.line import (
     Contender,
 )
 from coati.recipes.lock import (
+    ExclusiveLock,
     Lock,
+)
+from coati.recipes.multilock import (
+    MultiHeld,
+    MultiLock,
+)
+from coati.recipes.rwlock import (
+    RWLock,
+    UpgradableHeld,
+    WriteHeld,
+)
+from coati.recipes.semaphore import (
+    Semaphore,
 )
 
 __version__ = "0.1.0"
@@ -138,6 +151,7 @@ __all__ = [
     "EphemeralOnLocalSession",
     "Event",
     "EventType",
+    "ExclusiveLock",
     "ForkedClient",
     "Get",
     "Held",
@@ -152,6 +166,8 @@ __all__ = [
     "MarshallingError",
     "Mode",
     "MultiError",
+    "MultiHeld",
+    "MultiLock",
     "NewConfigNoQuorum",
     "NoAuth",
     "NoChildrenForEphemerals",
@@ -167,10 +183,12 @@ __all__ = [
     "Perm",
     "ProtocolError",
     "QuotaExceeded",
+    "RWLock",
     "ReadResult",
     "ReconfigDisabled",
     "ReconfigInProgress",
     "Retry",
+    "Semaphore",
     "SessionClosedRequireSaslAuth",
     "SessionExpired",
     "SessionMoved",
@@ -185,8 +203,10 @@ __all__ = [
     "Transaction",
     "Trigger",
     "Unimplemented",
+    "UpgradableHeld",
     "Watch",
     "WatchMode",
+    "WriteHeld",
     "ZKError",
     "__version__",
     "acl",

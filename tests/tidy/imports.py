@@ -67,7 +67,7 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "logging")),
     # Applications of the recipes, as a user would write them.
     "coati.patterns": Room(
         ("coati.client", "coati.recipes", "coati.errors"),

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from coati.client.client import BaseClient
-from coati.recipes.held import Body, Held, OnLoss, Release
+from coati.recipes.held import Body, Holding, OnLoss
 
-H = TypeVar("H", bound=Held)
+H = TypeVar("H", bound=Holding)
 
 
 class _Hold(Generic[H]):
@@ -35,6 +35,9 @@ class Claim(ABC, Generic[H]):
     `on_loss`: "cancel" cancels the block when the thing is lost and raises LockLost, "flag" leaves it to
     `held.check()`. `reentrant`: a task that holds it gets it again at once; otherwise that is a RuntimeError.
     """
+
+    # A task may hold it more than once, each time as another winner.
+    _is_many: ClassVar[bool] = False
 
     def __init__(self, client: BaseClient, *, timeout: float | None, on_loss: OnLoss, reentrant: bool) -> None:
         self._client = client
@@ -100,9 +103,9 @@ class Claim(ABC, Generic[H]):
         Cancelled or too late, it leaves nothing behind.
         """
 
+    @abstractmethod
     async def _free(self, held: H) -> None:
-        """It is not needed any more."""
-        await Release(self._client).delete(held.path)
+        """It is not needed any more: returns when it is gone, or when the client has taken over."""
 
     # --- all of them ------------------------------------------------------------------------------
 
@@ -110,7 +113,7 @@ class Claim(ABC, Generic[H]):
         task = asyncio.current_task()
         assert task is not None
         holds = self._holds.get(task)
-        if holds:
+        if holds and not self._is_many:
             if not self._reentrant:
                 raise RuntimeError("this task holds it already, and would wait for itself: see `reentrant`")
             holds[-1].held.check()
@@ -124,7 +127,12 @@ class Claim(ABC, Generic[H]):
         body = Body(self._on_loss) if has_block else None
         if body is not None:
             body.enter()
-        held.begin(_nobody if body is None else body.on_lost)
+        try:
+            held.begin(_nobody if body is None else body.on_lost)
+        except BaseException:
+            held.let_go(deleting=True)
+            self._client.spawn(self._free(held))
+            raise
         self._client.spawn(held.look())
         self._holds.setdefault(task, []).append(_Hold(held, body))
         return held
