@@ -46,7 +46,7 @@ def test_many_contenders_never_overlap(server: Server, path: str, layout: Layout
             assert len(tokens) == 60
             # The later holder has the larger token.
             assert tokens == sorted(set(tokens))
-            assert await zks[0].children(path) == []
+            await until_queued(zks[0], path, 0)
 
     run(main())
 
@@ -74,6 +74,7 @@ def test_waiters_win_in_the_order_of_asking_and_are_listed(server: Server, path:
                 assert order == []
             await asyncio.gather(*tasks)
             assert order == [b"1", b"2", b"3"]
+            await until_queued(zks[0], path, 0)
             assert await first.holders() == []
 
     run(main())
@@ -158,6 +159,7 @@ def test_try_gets_what_is_free_and_nothing_else(server: Server, path: str) -> No
                 assert held is not None
                 async with other.lock(path).try_() as second:
                     assert second is None
+                # Who tries waits until its znode is gone again.
                 assert await names(zk, path) == [held.path.rpartition("/")[2]]
             assert await names(zk, path) == []
 

@@ -41,7 +41,7 @@ def test_one_create_wins_and_the_losers_race_again(server: Server, path: str) ->
                         group.create_task(worker(zk, f"{zk.session.id}-{number}"))
             assert len(tokens) == 27
             assert tokens == sorted(set(tokens))
-            assert await names(zks[0], path) == []
+            await until_queued(zks[0], path, 0)
 
     run(main())
 

@@ -31,6 +31,9 @@ class _Hold(Generic[H]):
 class Claim(ABC, Generic[H]):
     """Something to hold: `async with claim as held:`. The object may be used again, and by several tasks.
 
+    Leaving the block gives it back without waiting for the server's answer: the client sees to it, whatever happens to
+    the connection, and what it asks for next comes after it. `release` waits.
+
     `timeout` in seconds bounds the wait: LockTimeout; None waits as long as it takes, over connections and sessions.
     `on_loss`: "cancel" cancels the block when the thing is lost and raises LockLost, "flag" leaves it to
     `held.check()`. `reentrant`: a task that holds it gets it again at once; otherwise that is a RuntimeError.
@@ -92,7 +95,7 @@ class Claim(ABC, Generic[H]):
             if hold.body is not None:
                 hold.body.leave(hold.held, kind, error)
         finally:
-            await self._give_back(hold.held)
+            await self._give_back_soon(hold.held)
 
     # --- the recipe's -----------------------------------------------------------------------------
 
@@ -105,7 +108,7 @@ class Claim(ABC, Generic[H]):
 
     @abstractmethod
     async def _free(self, held: H) -> None:
-        """It is not needed any more: returns when it is gone, or when the client has taken over."""
+        """It is not needed any more. The first request is sent at once; nobody cancels it but the end of the client."""
 
     # --- all of them ------------------------------------------------------------------------------
 
@@ -154,11 +157,19 @@ class Claim(ABC, Generic[H]):
                 return
 
     async def _give_back(self, held: H) -> None:
-        if held.is_lost and not self._client.is_closed:
+        if held.is_lost:
             # No server answers, or there is nothing left: whoever has lost it should hear so at once.
-            self._client.spawn(self._free(held))
-        else:
-            await self._free(held)
+            await self._give_back_soon(held)
+        elif not self._client.is_closed:
+            # Once begun, it is carried to its end, whoever is cancelled.
+            await asyncio.shield(self._client.spawn(self._free(held)))
+
+    async def _give_back_soon(self, held: H) -> None:
+        """Returns when the request is on its way: what this client asks for afterwards is answered after it."""
+        if self._client.is_closed:
+            return
+        self._client.spawn(self._free(held))
+        await asyncio.sleep(0)
 
 
 class Attempt(Generic[H]):

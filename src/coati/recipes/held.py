@@ -147,6 +147,8 @@ class Held:
     async def look(self) -> None:
         """Watches over the znode too, from when the server has answered."""
         own = self.own
+        if self._is_over:
+            return
         try:
             # `get` leaves no watch behind if the znode is not there.
             node = await self._client.get(self.path, watch=own)

@@ -143,11 +143,7 @@ class ExclusiveLock(Claim[Held]):
     # --- giving back ------------------------------------------------------------------------------
 
     async def _free(self, held: Held) -> None:
-        if self._client.is_closed:
-            return
-        # Once begun, it is carried to its end, whoever is cancelled.
-        work = self._delete(held.token, held.owner, is_sure=not held.is_lost)
-        await asyncio.shield(self._client.spawn(work))
+        await self._delete(held.token, held.owner, is_sure=not held.is_lost)
 
     def _disown_soon(self, data: bytes) -> None:
         if not self._client.is_closed:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from coati.client.client import BaseClient
-from coati.client.ops import Check
+from coati.client.ops import Check, Delete
 from coati.client.types import Node
-from coati.errors import LockLost
+from coati.errors import LockLost, ZKError
 from coati.recipes.claim import Claim
 from coati.recipes.held import Held, OnLoss, Release
 from coati.recipes.line import LOCK, Layout, Line
@@ -153,5 +153,9 @@ class MultiLock(Claim[MultiHeld]):
             del nodes[-1]
 
     async def _free(self, held: MultiHeld) -> None:
-        release = Release(self._client)
-        await asyncio.gather(*(release.delete(part.path) for part in reversed(held.parts)))
+        try:
+            await self._client.multi([Delete(part.path) for part in held.parts])
+        except ZKError:
+            # One is gone, or nobody has answered.
+            for part in held.parts:
+                await Release(self._client).delete(part.path)
