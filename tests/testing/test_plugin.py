@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -499,6 +500,32 @@ def test_what_a_simulation_does_not_have_is_named(pytester: pytest.Pytester, tex
     result = run(pytester, text, "--zk-backend=sim")
     assert result.ret != 0
     assert complaint in result.stdout.str()
+
+
+def blocks(document: str) -> list[str]:
+    """The Python in a document."""
+    text = (Path(__file__).parents[2] / document).read_text()
+    return [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+
+
+@pytest.mark.parametrize("backend", ["memory", "sim"])
+def test_what_the_documents_show_works(pytester: pytest.Pytester, backend: str) -> None:
+    shown = [block for name in ("README.md", "docs/testing.md") for block in blocks(name) if "def test_" in block]
+    assert len(shown) == 5
+    for number, block in enumerate(shown):
+        (pytester.path / f"test_shown{number}.py").write_text(block)
+    result = run(pytester, "", f"--zk-backend={backend}")
+    result.assert_outcomes(passed=7)
+
+
+def test_what_the_documents_show_without_pytest_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo.cfg").write_text("dataDir=other\nclientPortAddress=127.0.0.1\nclientPort=0\n")
+    ensemble, server = (block for block in blocks("docs/testing.md") if "async with" in block)
+    for block, main in ((ensemble, "main"), (server.replace("client_port=2181", "client_port=0"), "serve")):
+        names: dict[str, object] = {}
+        exec(block, names)
+        asyncio.run(names[main]())
 
 
 def test_virtual_time_is_for_simulations(pytester: pytest.Pytester) -> None:
