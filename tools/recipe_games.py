@@ -145,6 +145,8 @@ class Following(Game):
 class Roll(Game):
     """Members come and go, others follow the list: in the end all see the same one."""
 
+    END: Final = frozenset(f"p{number}-has-left" for number in range(3))
+
     def __init__(self, world: SimWorld) -> None:
         super().__init__(world, "roll")
         self.lists: list[frozenset[str]] = []
@@ -166,18 +168,19 @@ class Roll(Game):
                     await zk.delete(f"/roll/{name}", missing_ok=True)
                 except ZKError:
                     await asyncio.sleep(dice.random())
-        # Whoever leaves in good order leaves nothing.
+            # Who leaves in good order leaves nothing; this one says that it is over.
+            await persist(zk.ensure, f"/roll/{name}-has-left")
 
     async def _follow(self) -> None:
         async with self.client() as zk, zk.members("/roll") as rolls:
-            names: frozenset[str] = frozenset()
-            while not (self.is_over and not names):
-                names = await anext(rolls)
-            self.lists.append(names)
+            async for names in rolls:
+                if names == self.END:
+                    self.lists.append(names)
+                    return
 
     async def verdict(self, zk: coati.Client) -> None:
-        if self.lists != [frozenset(), frozenset()]:
-            raise Foul(f"the lists are {self.lists}")
+        if frozenset(await zk.children("/roll")) != self.END or len(self.lists) != 2:
+            raise Foul(f"the lists are {self.lists}, on the server there is {await zk.children('/roll')}")
 
 
 async def persist(verb: object, *arguments: object) -> None:

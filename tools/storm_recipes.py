@@ -41,7 +41,7 @@ async def play(world: SimWorld, *, seconds: float = SECONDS, names: Sequence[str
         for game in games:
             await game.setup(zk)
     ends_at = world.loop.time() + seconds
-    async with asyncio.timeout(seconds + REST_S), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         for game in games:
             game.ends_at = ends_at
             for number, player in enumerate(game.players()):
@@ -64,7 +64,7 @@ def run_seeds(first: int, count: int, seconds: float, names: Sequence[str]) -> t
     findings = []
     for seed in range(first, first + count):
         try:
-            total += run(lambda world: play(world, seconds=seconds, names=names), seed)
+            total += run(lambda world: play(world, seconds=seconds, names=names), seed, limit_s=seconds + REST_S)
         except Exception as error:
             findings.append(f"seed {seed}: {_text(error)}")
     return total, findings

@@ -1,5 +1,9 @@
 """coati: a byte-compatible Apache ZooKeeper in Python. The front door: names from inside, and no code."""
 
+from coati.client.cache import (
+    Change,
+    TreeCache,
+)
 from coati.client.hosts import (
     Host,
     HostProvider,
@@ -102,6 +106,12 @@ from coati.recipes.client import (
 from coati.recipes.held import (
     Held,
 )
+from coati.recipes.line import (
+    Contender,
+)
+from coati.recipes.lock import (
+    Lock,
+)
 
 __version__ = "0.1.0"
 
@@ -120,6 +130,7 @@ __all__ = [
     "AuthFailed",
     "BadArguments",
     "BadVersion",
+    "Change",
     "Check",
     "Children",
     "Client",
@@ -127,6 +138,7 @@ __all__ = [
     "ClientInfo",
     "ConfigError",
     "ConnectionLoss",
+    "Contender",
     "Create",
     "Delete",
     "Digest",
@@ -142,6 +154,7 @@ __all__ = [
     "InvalidACL",
     "KeeperError",
     "LeadershipLost",
+    "Lock",
     "LockLost",
     "LockTimeout",
     "MarshallingError",
@@ -179,6 +192,7 @@ __all__ = [
     "Stream",
     "Throttled",
     "Transaction",
+    "TreeCache",
     "Trigger",
     "Unimplemented",
     "Watch",

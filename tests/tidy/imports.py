@@ -68,7 +68,11 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "json", "logging", "random", "urllib", "uuid")),
+    # Leases and delays stand on the wall clock, and layouts of others on JSON, URLs and UUIDs.
+    "coati.recipes": Room(
+        ("coati.client", "coati.errors"),
+        ("asyncio", "datetime", "json", "logging", "random", "time", "urllib", "uuid"),
+    ),
     # Applications of the recipes, as a user would write them.
     "coati.patterns": Room(
         ("coati.client", "coati.recipes", "coati.errors"),

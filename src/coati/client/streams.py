@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
+
+from coati.client.types import EventType
+
+
+class Happening(Protocol):
+    """One item of a feed; RESYNC marks a gap."""
+
+    @property
+    def type(self) -> EventType: ...
+
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Happening)
 
 
 class Stream(ABC, Generic[T]):
@@ -57,3 +70,63 @@ class Stream(ABC, Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Feed(Stream[H]):
+    """What happened, in order, as far as it fits: a RESYNC stands where something is missing.
+
+    At most `buffer` items wait to be read; then the oldest go, and `marker` makes a RESYNC of the next one.
+    """
+
+    def __init__(self, buffer: int, *, marker: Callable[[H], H]) -> None:
+        super().__init__()
+        if buffer < 1:
+            raise ValueError("a feed needs room for at least one item")
+        self._buffer = buffer
+        self._marker = marker
+        self._items: deque[H] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_over = False
+
+    def put(self, item: H) -> None:
+        """One more."""
+        items = self._items
+        if item.type is EventType.RESYNC:
+            self.gaps += 1
+            if items and items[-1].type is EventType.RESYNC:
+                return
+        items.append(item)
+        if len(items) > self._buffer:
+            if items.popleft().type is not EventType.RESYNC:
+                self.gaps += 1
+            # The marker stands for itself and all that was dropped before it.
+            items[0] = self._marker(items[0])
+        self._wake()
+
+    def end(self) -> None:
+        """No item will come any more; those that wait can still be read."""
+        self._is_over = True
+        self._wake()
+
+    def take(self) -> H | None:
+        """An item that is there already, or None."""
+        return self._items.popleft() if self._items else None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _next(self) -> H:
+        while not self._items:
+            if self._is_over:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._items.popleft()
+
+    def close(self) -> None:
+        """No more items; whoever iterates comes to the end."""
+        self.end()

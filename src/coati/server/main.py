@@ -44,7 +44,7 @@ from coati.server.exitcodes import (
     UNEXPECTED_ERROR,
 )
 from coati.server.fourletter import COMPATIBLE_VERSION, parse_whitelist
-from coati.server.hub import Hub
+from coati.server.hub import Hub, HubParts
 from coati.server.links import Links, link_limits
 from coati.server.listeners import ClientListener, bind, java_address, java_host
 from coati.server.listeners import Limits as ListenerLimits
@@ -194,14 +194,16 @@ class Server:
             loaded,
             self._store,
             self._clock,
-            tree_config=tree_config(config),
-            make_replica=self._make_replica,
-            call_at=self._call_at,
-            diff_limit_bytes=self._diff_limit_bytes,
-            on_bind_failed=self._on_bind_failed,
-            leader_serves=config.leader_serves,
-            collector=self._collector,
-            retreat=self._retreat() if config.read_only_mode else None,
+            HubParts(
+                tree_config=tree_config(config),
+                make_replica=self._make_replica,
+                call_at=self._call_at,
+                diff_limit_bytes=self._diff_limit_bytes,
+                on_bind_failed=self._on_bind_failed,
+                leader_serves=config.leader_serves,
+                collector=self._collector,
+                retreat=self._retreat() if config.read_only_mode else None,
+            ),
         )
 
     def _retreat(self) -> Retreat:
@@ -298,14 +300,10 @@ class Server:
 
     def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
         """What serves clients that may be read-only."""
-        access = Access(access_config(self._config))
-        watches = Watches()
         return ReadOnly(
             tree=tree,
             sessions=self._make_sessions(timeouts),
-            watches=watches,
-            answers=Answers(tree, watches, access),
-            access=access,
+            access=Access(access_config(self._config)),
             stats=self._stats,
             config=replica_config(self._config),
             given=given,

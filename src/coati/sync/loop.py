@@ -1,0 +1,293 @@
+"""The loop thread: one event loop in the background, shared by all blocking clients of this process.
+
+Knows how a call gets to the loop and its answer back; must not know what is called. Started when it is first needed.
+A child process has none of it: what belongs to the parent's loop is refused there, and a new client starts a loop of
+its own. At the end of the process the clients that are still open are closed, for at most `EXIT_S` seconds.
+
+The way there is a deque, and one byte down a pipe if the loop may be asleep; the way back is a lock that the caller
+waits for. That costs a fifth of `asyncio.run_coroutine_threadsafe`, whose two futures, condition variable and socket
+pair are all paid for each call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Final, Generic, Protocol, TypeVar
+
+from coati.errors import ClientClosed, ForkedClient, ZKError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+EXIT_S: Final = 2.0
+WAKE_BYTES: Final = 512
+
+
+class Job(Generic[T]):
+    """A coroutine on its way through the loop. Over, it has an `error` or a `result`.
+
+    `lock` is held until then; one caller at a time may wait for it.
+    """
+
+    __slots__ = ("_coroutine", "_task", "error", "is_over", "lock", "loop", "result")
+
+    result: T
+
+    def __init__(self, loop: LoopThread, coroutine: Coroutine[object, object, T], lock: threading.Lock) -> None:
+        self.loop = loop
+        self.lock = lock
+        self.is_over = False
+        self.error: BaseException | None = None
+        self._coroutine = coroutine
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """On the loop."""
+        self._task = self.loop.loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            self.result = await self._coroutine
+        except asyncio.CancelledError:
+            # For its caller, that is no cancellation: nobody but the end of the loop, or the caller, does this.
+            self.error = ClientClosed("the call was cancelled")
+        except BaseException as error:
+            # Whatever it is, it is the caller's, who waits for it; the loop goes on.
+            self.error = error
+        finally:
+            self.is_over = True
+            # Here, not when the task is over: that would be another turn of the loop.
+            self.lock.release()
+
+    def cancel(self) -> None:
+        """On the loop."""
+        task = self._task
+        if task is not None:
+            # A turn later, as a task that has not begun would be cancelled without a word to `_run`.
+            self.loop.loop.call_soon(task.cancel)
+
+    def outcome(self) -> T:
+        """What came of it."""
+        error = self.error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The traceback holds this frame: no cycle is left behind.
+                del error
+                self.error = None
+        return self.result
+
+
+class Closable(Protocol):
+    """What must be closed before the loop ends."""
+
+    async def aclose(self) -> None:
+        """Closes it, on the loop."""
+
+
+class LoopThread:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.ident = 0
+        # Why nothing can be called any more.
+        self.refusal: Callable[[], ZKError] | None = None
+        # What is to be done before the process ends.
+        self.open: weakref.WeakSet[Closable] = weakref.WeakSet()
+        self._inbox: deque[Callable[[], None]] = deque()
+        # Locks that are held and that nobody waits for: what callers wait for, and leave for the next.
+        self._locks: deque[threading.Lock] = deque()
+        self._kept: dict[asyncio.Task[object], None] = {}
+        self._is_awake = False
+        self._is_over = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self.loop.add_reader(self._reader, self._drain)
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="coati.sync", daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def _run(self, started: threading.Event) -> None:
+        self.ident = threading.get_ident()
+        started.set()
+        while not self._is_over:
+            # Who raises these in a callback means the main thread: the job has them already.
+            with suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+
+    def _drain(self) -> None:
+        os.read(self._reader, WAKE_BYTES)
+        # Before looking: what comes after the last look wakes the loop again.
+        self._is_awake = False
+        inbox = self._inbox
+        while inbox:
+            inbox.popleft()()
+
+    # --- doors ------------------------------------------------------------------------------------
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Has it called on the loop. Raises ForkedClient, ClientClosed. Takes no lock, so also for `__del__`."""
+        if self.refusal is not None:
+            raise self.refusal()
+        self._inbox.append(work)
+        if not self._is_awake:
+            self._is_awake = True
+            os.write(self._writer, b"\0")
+
+    def start(self, coroutine: Coroutine[object, object, T]) -> Job[T]:
+        """Has it run. Raises what `post` does, and RuntimeError on the loop's own thread, which must not wait."""
+        self._refuse(coroutine)
+        lock = threading.Lock()
+        lock.acquire()
+        job = Job(self, coroutine, lock)
+        self.post(job.start)
+        return job
+
+    def call(
+        self,
+        coroutine: Coroutine[object, object, T],
+        undo: Callable[[], Coroutine[object, object, object]] | None = None,
+    ) -> T:
+        """Waits for it, and cancels it if something like KeyboardInterrupt comes first; raises what `start` does.
+
+        If it could not be cancelled any more, what it has done is undone by `undo`.
+        """
+        if self.refusal is not None or threading.get_ident() == self.ident:
+            self._refuse(coroutine)
+        try:
+            lock = self._locks.pop()
+        except IndexError:
+            lock = threading.Lock()
+            lock.acquire()
+        job = Job(self, coroutine, lock)
+        try:
+            self.post(job.start)
+            lock.acquire()
+        except BaseException:
+            self.withdraw(job)
+            if undo is not None and job.error is None:
+                self.call(undo())
+            raise
+        self._locks.append(lock)
+        return job.outcome()
+
+    def withdraw(self, job: Job[T]) -> None:
+        """Cancels it and waits until it is over."""
+        self.post(job.cancel)
+        # Whoever was interrupted may have been so between the mark and the byte.
+        os.write(self._writer, b"\0")
+        # Or after it had got the lock.
+        while not job.is_over:
+            job.lock.acquire()
+
+    def _refuse(self, coroutine: Coroutine[object, object, object]) -> None:
+        if self.refusal is not None:
+            coroutine.close()
+            raise self.refusal()
+        if threading.get_ident() == self.ident:
+            coroutine.close()
+            raise RuntimeError("a blocking call on the thread of the loop would wait for itself for ever")
+
+    def do(self, function: Callable[[], T]) -> T:
+        """The function's result, computed on the loop."""
+        return self.call(_awaited(function))
+
+    def keep(self, coroutine: Coroutine[object, object, object]) -> asyncio.Task[object]:
+        """On the loop: a task that nobody waits for."""
+        task = self.loop.create_task(coroutine)
+        self._kept[task] = None
+        task.add_done_callback(self._forget)
+        return task
+
+    def keep_until_done(self, coroutine: Coroutine[object, object, object]) -> None:
+        """On the loop: has it run, whoever forgets it."""
+        self.keep(coroutine)
+
+    def _forget(self, task: asyncio.Task[object]) -> None:
+        del self._kept[task]
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a task in the background failed", exc_info=task.exception())
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    def on_exit(self) -> None:
+        """The process ends: so do the sessions that are still open, and then the loop."""
+        try:
+            with suppress(ZKError, TimeoutError):
+                self.call(self._close_all())
+        finally:
+            self.refusal = _after_exit
+            self._is_over = True
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(EXIT_S)
+
+    async def _close_all(self) -> None:
+        async with asyncio.timeout(EXIT_S):
+            await asyncio.gather(*(one.aclose() for one in list(self.open)), return_exceptions=True)
+
+
+async def _awaited(function: Callable[[], T]) -> T:
+    return function()
+
+
+def _after_exit() -> ZKError:
+    return ClientClosed("the process is about to end")
+
+
+def _in_child() -> ZKError:
+    error = ForkedClient("this client belongs to the parent process")
+    error.hint = "open a client of its own after the fork, or start workers by spawn"
+    return error
+
+
+class _Process:
+    """The loop of this process."""
+
+    def __init__(self) -> None:
+        self.current: LoopThread | None = None
+        self.lock = threading.Lock()
+        # Loops of parents: never touched again, and never collected, which would touch them.
+        self.foreign: list[LoopThread] = []
+
+    def after_fork(self) -> None:
+        """In the child, where only the thread that forked goes on."""
+        self.lock = threading.Lock()
+        if self.current is not None:
+            self.current.refusal = _in_child
+            self.foreign.append(self.current)
+            self.current = None
+
+    def at_exit(self) -> None:
+        """Before the interpreter ends."""
+        loop, self.current = self.current, None
+        if loop is not None:
+            loop.on_exit()
+
+
+_process: Final = _Process()
+os.register_at_fork(after_in_child=_process.after_fork)
+atexit.register(_process.at_exit)
+
+
+def running() -> LoopThread:
+    """The loop of this process; it is started if need be."""
+    loop = _process.current
+    if loop is None:
+        with _process.lock:
+            loop = _process.current
+            if loop is None:
+                loop = _process.current = LoopThread()
+    return loop
