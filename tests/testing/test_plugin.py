@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,29 @@ def test_a_server_alone(pytester: pytest.Pytester) -> None:
         """,
     )
     result.assert_outcomes(passed=2)
+
+
+def test_a_client_for_threads(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import coati
+
+        def test_create(zk_sync):
+            assert zk_sync.children("/") == []
+            zk_sync.create("/a", b"x")
+            assert zk_sync.get("/a").data == b"x"
+
+        def test_expire(zk_sync, zk_faults):
+            zk_sync.create("/mine", mode=coati.Mode.EPHEMERAL)
+            assert zk_faults.expire(zk_sync).result()
+
+        async def test_both(zk, zk_sync):
+            await zk.create("/a")
+            assert zk_sync.children("/") == []
+        """,
+    )
+    result.assert_outcomes(passed=3)
 
 
 def test_faults_are_a_line_each_and_are_repaired(pytester: pytest.Pytester) -> None:
@@ -493,6 +517,7 @@ async def test_x(zk, anyio_backend):
             "import pytest\n@pytest.mark.zk(config={'dataDir': '/x'})\nasync def test_x(zk): pass",
             "the backend sim has no key dataDir",
         ),
+        ("def test_x(zk_sync): pass", "a thread runs when it likes"),
         (ON_ANYIO, "on a loop of its own, and not on that of anyio"),
     ],
 )
@@ -512,10 +537,13 @@ def blocks(document: str) -> list[str]:
 def test_what_the_documents_show_works(pytester: pytest.Pytester, backend: str) -> None:
     shown = [block for name in ("README.md", "docs/testing.md") for block in blocks(name) if "def test_" in block]
     assert len(shown) == 5
+    if backend == "sim":
+        # It has threads in it.
+        shown = [block for block in shown if "zk_sync" not in block]
     for number, block in enumerate(shown):
         (pytester.path / f"test_shown{number}.py").write_text(block)
     result = run(pytester, "", f"--zk-backend={backend}")
-    result.assert_outcomes(passed=7)
+    result.assert_outcomes(passed=7 if backend == "memory" else 6)
 
 
 def test_what_the_documents_show_without_pytest_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,7 +551,7 @@ def test_what_the_documents_show_without_pytest_works(tmp_path: Path, monkeypatc
     (tmp_path / "zoo.cfg").write_text("dataDir=other\nclientPortAddress=127.0.0.1\nclientPort=0\n")
     ensemble, server = (block for block in blocks("docs/testing.md") if "async with" in block)
     for block, main in ((ensemble, "main"), (server.replace("client_port=2181", "client_port=0"), "serve")):
-        names: dict[str, object] = {}
+        names: dict[str, Callable[[], Coroutine[object, object, None]]] = {}
         exec(block, names)
         asyncio.run(names[main]())
 
