@@ -345,6 +345,69 @@ def test_an_ensemble_of_others(pytester: pytest.Pytester) -> None:
         stage.close()
 
 
+def test_workers_have_ensembles_of_their_own(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(12))
+        async def test_alone(zk, zk_ensemble, number):
+            await zk.create("/a")
+            roots = await zk.chroot_free().children("/")
+            assert [name for name in roots if name.startswith("test")] == [zk._chroot[1:]]
+        """,
+        "-p",
+        "xdist.plugin",
+        "-n",
+        "3",
+    )
+    result.assert_outcomes(passed=12)
+
+
+def test_tests_of_other_plugins_stay_theirs(pytester: pytest.Pytester) -> None:
+    for name in ("pytest_asyncio", "anyio"):
+        pytest.importorskip(name, reason=f"{name} is not installed: it is in the extra `suites`")
+    result = run(
+        pytester,
+        """
+        import asyncio
+        import pytest
+        import pytest_asyncio
+
+        @pytest_asyncio.fixture
+        async def app(zk):
+            await zk.create("/app")
+            return asyncio.get_running_loop()
+
+        @pytest.mark.asyncio
+        async def test_asyncio(zk, app):
+            assert asyncio.get_running_loop() is app
+            assert await zk.children("/") == ["app"]
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.fixture
+        async def any_app(zk, anyio_backend):
+            await zk.create("/app")
+            yield asyncio.get_running_loop()
+
+        @pytest.mark.anyio
+        async def test_anyio(any_app, zk):
+            assert asyncio.get_running_loop() is any_app
+            assert await zk.children("/") == ["app"]
+
+        async def test_own(zk):
+            assert await zk.children("/") == []
+        """,
+        *("-p", "pytest_asyncio.plugin", "-p", "anyio.pytest_plugin"),
+        *("-o", "asyncio_default_fixture_loop_scope=function"),
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_options_that_contradict_each_other(pytester: pytest.Pytester) -> None:
     result = run(pytester, "async def test_x(zk): pass", "--zk-backend=external")
     assert "--zk-hosts is for --zk-backend=external" in result.stderr.str()
