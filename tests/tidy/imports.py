@@ -93,8 +93,10 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.cli.simulate": Room(("coati.errors", "coati.testing"), None, ("click", "rich")),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
     # Beside the package, for the front door costs more than a run of pytest should that does not need it.
-    "coati_pytest": Room(("coati", "coati.testing.background", "coati.testing.pytest"), None, ("pytest",)),
-    "coati.testing": Room((*SERVER, "coati.server", "coati.client", "coati.recipes"), None, ("hypothesis", "pytest")),
+    "coati_pytest": Room(("coati", "coati.sync", "coati.testing"), None, ("pytest",)),
+    "coati.testing": Room(
+        (*SERVER, "coati.server", "coati.client", "coati.recipes", "coati.sync"), None, ("hypothesis", "pytest")
+    ),
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
