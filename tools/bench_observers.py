@@ -10,7 +10,7 @@ Knows how this is measured. Must not know how it is shown. Invariant: processor 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -107,7 +107,7 @@ def _warm(bench: Bench, contender: Contender, servers: list[Server]) -> None:
     checked(run(replace(plan, seconds=seconds if len(servers) > 1 else seconds / 3)))
 
 
-def _costs(bench: Bench, hosts: list[Server], servers: list[Server], mix: str) -> tuple[Report, list[float]]:
+def _costs(bench: Bench, hosts: Sequence[Server], servers: Sequence[Server], mix: str) -> tuple[Report, list[float]]:
     """A round on the hosts, and what each of the servers spent on one of its requests, in us of processor."""
     looks: list[list[float]] = []
     plan = replace(bench.plan(hosts, mix, CONNECTIONS, IN_FLIGHT), seconds=bench.settings.seconds / 2)

@@ -18,6 +18,7 @@ import struct
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -73,7 +74,7 @@ def slices(znodes: int) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-class Asking(threading.Thread):
+class Asking(threading.Thread, ABC):
     """Asks for something again and again; `slowest_ms` is the worst answer, `failed` what was not answered."""
 
     def __init__(self, name: str) -> None:
@@ -83,8 +84,9 @@ class Asking(threading.Thread):
         self.failed = 0
         self._ends = threading.Event()
 
+    @abstractmethod
     def ask(self) -> None:
-        raise NotImplementedError
+        """Once; what is not answered raises OSError, Closed or Silent."""
 
     def run(self) -> None:
         while not self._ends.wait(PAUSE_S):

@@ -1,5 +1,9 @@
 """coati: a byte-compatible Apache ZooKeeper in Python. The front door: names from inside, and no code."""
 
+from coati.client.cache import (
+    Change,
+    TreeCache,
+)
 from coati.client.hosts import (
     Host,
     HostProvider,
@@ -18,6 +22,9 @@ from coati.client.ops import (
 )
 from coati.client.retry import (
     Retry,
+)
+from coati.client.streams import (
+    Stream,
 )
 from coati.client.tls import (
     TLS,
@@ -99,6 +106,12 @@ from coati.recipes.client import (
 from coati.recipes.held import (
     Held,
 )
+from coati.recipes.line import (
+    Contender,
+)
+from coati.recipes.lock import (
+    Lock,
+)
 
 __version__ = "0.1.0"
 
@@ -117,6 +130,7 @@ __all__ = [
     "AuthFailed",
     "BadArguments",
     "BadVersion",
+    "Change",
     "Check",
     "Children",
     "Client",
@@ -124,6 +138,7 @@ __all__ = [
     "ClientInfo",
     "ConfigError",
     "ConnectionLoss",
+    "Contender",
     "Create",
     "Delete",
     "Digest",
@@ -139,6 +154,7 @@ __all__ = [
     "InvalidACL",
     "KeeperError",
     "LeadershipLost",
+    "Lock",
     "LockLost",
     "LockTimeout",
     "MarshallingError",
@@ -173,8 +189,10 @@ __all__ = [
     "StateChange",
     "StorageCorrupt",
     "StorageFailed",
+    "Stream",
     "Throttled",
     "Transaction",
+    "TreeCache",
     "Trigger",
     "Unimplemented",
     "Watch",

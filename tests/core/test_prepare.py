@@ -637,6 +637,34 @@ def test_null_path_is_refused(core: Core, client: Client, op: int) -> None:
         assert core.prepare(client, op, body).change.err == err
 
 
+WITH_A_PATH = [
+    op
+    for op in TRUNCATED
+    if op not in (codes.OP_MULTI, codes.OP_RECONFIG, codes.OP_CREATE_SESSION, codes.OP_DELETE_CONTAINER)
+]
+
+
+@pytest.mark.parametrize("op", WITH_A_PATH)
+def test_the_session_is_looked_at_before_a_null_path(core: Core, op: int) -> None:
+    """Java 3.9.3: a client whose session is over, or has moved, is told of that."""
+    body = jint(-1) + TRUNCATED[op][4 + TRUNCATED[op][3] :]
+    assert core.write(Client(99), op, body).err == errors.SESSION_EXPIRED
+    assert core.last_txn().txn == ErrorTxn(errors.SESSION_EXPIRED)
+
+
+@pytest.mark.parametrize("op", WITH_A_PATH)
+def test_null_path_in_front_of_what_cannot_be_read_is_no_txn(core: Core, client: Client, op: int) -> None:
+    """It was one, and setData and setACL told the client of a bad argument. Java 3.9.3: -5, and no zxid."""
+    body = jint(-1) + TRUNCATED[op][4 + TRUNCATED[op][3] :]
+    zxid, logged = core.zxid, len(core.log)
+    for size in range(4, len(body)):
+        proposal = core.prepare(client, op, body[:size])
+        assert proposal.change.err == errors.MARSHALLING_ERROR
+        assert (proposal.payload, core.zxid, len(core.log)) == (b"", zxid, logged)
+        assert not is_readable(op, body, 0, size)
+    assert is_readable(op, body, 0, len(body))
+
+
 @pytest.mark.parametrize(
     ("op", "flags", "ttl", "err"),
     [

@@ -71,7 +71,7 @@ def test_payloads_read_by_hand_are_what_their_records_say(seed: int) -> None:
         for _ in range(dice.randrange(3) if len(broken) > 32 else 0):
             broken[dice.randrange(32, len(broken))] = dice.choice((0, 1, 0x7F, 0x80, 0xFF))
         for candidate in (bytes(broken), payload):
-            outcomes = []
+            outcomes: list[object] = []
             for tree in (by_hand, by_record):
                 try:
                     if tree is by_hand:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
+import time
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,7 +44,7 @@ def test_escaping_exception_is_found() -> None:
 
 def test_slow_input_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter((0.0, fuzz.MAX_CPU_S + 0.1, 0.0, fuzz.MAX_CPU_S - 0.1))
-    monkeypatch.setattr(fuzz.time, "process_time", lambda: next(ticks))
+    monkeypatch.setattr(time, "process_time", lambda: next(ticks))
     with pytest.raises(fuzz.TooSlow, match=r"1\.10 s of CPU time for 4 bytes"):
         fuzz.check(Planted(), b"fine")
     fuzz.check(Planted(), b"fine")
@@ -65,7 +67,7 @@ def test_grown_process_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> No
         usage.ru_maxrss = Usage.ru_maxrss
         return usage
 
-    monkeypatch.setattr(fuzz.resource, "getrusage", grow)
+    monkeypatch.setattr(resource, "getrusage", grow)
     target = Planted()
     fuzz.check(target, b"fine")
     assert target.runs == 2

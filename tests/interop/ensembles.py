@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -292,7 +293,7 @@ class Ensemble:
         return trees[first]
 
 
-class Wanderer:
+class Wanderer(ABC):
     """A client with one session, in a thread of its own: with one member while that works, then with the next."""
 
     def __init__(self, ensemble: Ensemble, sid: int, name: str, timeout_ms: int) -> None:
@@ -331,9 +332,9 @@ class Wanderer:
         if self.failure is not None:
             raise self.failure
 
+    @abstractmethod
     def live(self) -> None:
         """What it does until the end; a session that has expired ends it."""
-        raise NotImplementedError
 
     def _run(self) -> None:
         try:

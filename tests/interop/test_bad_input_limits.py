@@ -87,7 +87,8 @@ def test_multi_whose_parts_are_too_much_together(pair: tuple[Server, Server], pa
     """The request fits, and the txn is longer than it: what is logged can be read back, by either."""
     with ExitStack() as stack:
         sessions: dict[Server, raw.Session] = {}
-        sizes = []
+        sizes: list[int] = []
+        body = b""
         for count in range(1, 200):
             parts = [
                 (raw.CREATE, raw.create(f"/m{part_bytes}-{count}-{number}", bytes(part_bytes)))

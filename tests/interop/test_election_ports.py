@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import pytest
 
@@ -87,11 +88,14 @@ def test_a_java_server_elects_with_us(version: str, own: int, leader: int) -> No
 async def until_led(node: Node, doors: Voter, leader: int) -> None:
     """Java leads, and takes us in as a follower as far as its new epoch."""
 
+    def is_tried(failed: int) -> bool:
+        return bool(doors.standing) or len(doors.undialled) > failed
+
     while not doors.standing:
         # It refuses connections until it has taken its role.
         failed = len(doors.undialled)
         node.links.dial(leader)
-        await until(lambda before=failed: bool(doors.standing) or len(doors.undialled) > before)
+        await until(partial(is_tried, failed))
     node.links.send(doors.standing[-1], encode_packet(FOLLOWERINFO, 0, encode_learner_info(node.sid, 0)))
     await until(lambda: bool(doors.packets), 60)
     (_, packet) = doors.packets[0]

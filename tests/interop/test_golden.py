@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def golden(name: str) -> Path:
     raise AssertionError
 
 
-def expected_tree(document: dict[str, dict[str, object]]) -> dict[str, picture.Shown]:
+def expected_tree(document: dict[str, dict[str, Any]]) -> dict[str, picture.Shown]:
     tree = {}
     for path, node in document.items():
         stat = raw.Stat(**{STAT_FIELDS[name]: value for name, value in node["stat"].items()})

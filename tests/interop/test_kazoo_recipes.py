@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
@@ -27,7 +29,7 @@ class Background:
         self._pool = ThreadPoolExecutor(1)
         self._future = self._pool.submit(call, *args)
 
-    def result(self) -> object:
+    def result(self) -> Any:
         try:
             return self._future.result(DEADLINE_S)
         finally:
@@ -46,15 +48,18 @@ def test_lock_passes_from_holder_to_waiter_in_order(zk: KazooClient, clients: Cl
     others = [clients().Lock("/lock", f"other{number}") for number in range(2)]
     assert first.acquire(timeout=DEADLINE_S)
     order: list[str] = []
+
+    def take(lock: Any, name: str) -> None:
+        with lock:
+            order.append(name)
+
+    def has_queued(name: str) -> bool:
+        return name in first.contenders()
+
     waits = []
     for number, lock in enumerate(others):
-
-        def take(lock: object = lock, number: int = number) -> None:
-            with lock:
-                order.append(f"other{number}")
-
-        waits.append(Background(take))
-        eventually(lambda number=number: f"other{number}" in first.contenders(), "the waiter has queued")
+        waits.append(Background(take, lock, f"other{number}"))
+        eventually(partial(has_queued, f"other{number}"), "the waiter has queued")
     assert first.contenders() == ["first", "other0", "other1"]
     assert order == []
     first.release()

@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionClosedError, NoNode
+from kazoo.exceptions import ConnectionClosedError, NoNodeError
 from kazoo.protocol.states import EventType, KazooState, KeeperState
 
 from tests.interop import peers, raw
@@ -241,7 +241,7 @@ def test_session_that_was_away_too_long_expires_after_a_restart(own_server: Serv
     client.start(timeout=20)
     try:
         peers.eventually(lambda: client.exists("/e") is None, "the ephemeral of a session that never came back goes")
-        with pytest.raises(NoNode):
+        with pytest.raises(NoNodeError):
             client.get("/e")
         with pytest.raises(raw.Expired):
             raw.Session(own_server.host, own_server.port, session_id=short.session_id, password=short.password)

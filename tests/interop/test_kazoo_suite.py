@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import kazoo_suite
+from tools.javapeer import HOST
 from tools.kazoo_suite import KNOWN, Result, Suite, free_ports, read_report
 
 # Modules with which of their tests, as for pytest -k, and how many these are in kazoo 2.10 at least. Left out is one
@@ -86,6 +86,6 @@ def test_module_that_is_none_fails(suite: Suite) -> None:
 def test_taken_ports_are_passed_over() -> None:
     first = free_ports()
     with socket.socket() as taken:
-        taken.bind((kazoo_suite.HOST, first + 7))
+        taken.bind((HOST, first + 7))
         taken.listen()
         assert free_ports() != first

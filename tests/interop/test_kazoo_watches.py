@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoNode
+from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import EventType, KeeperState, WatchedEvent
 from kazoo.recipe.cache import TreeCache
 from kazoo.recipe.watchers import PatientChildrenWatch
@@ -96,9 +96,9 @@ def test_child_watch_fires_for_create_delete_and_end(zk: KazooClient) -> None:
 
 def test_failed_reads_leave_no_watch(zk: KazooClient) -> None:
     inbox = Inbox()
-    with pytest.raises(NoNode):
+    with pytest.raises(NoNodeError):
         zk.get("/a", watch=inbox)
-    with pytest.raises(NoNode):
+    with pytest.raises(NoNodeError):
         zk.get_children("/a", watch=inbox)
     zk.create("/a")
     zk.create("/a/b")
@@ -175,10 +175,10 @@ def test_event_comes_before_a_read_that_shows_the_change(zk: KazooClient, client
 def test_data_watch_recipe_follows_a_node_through_its_life(zk: KazooClient) -> None:
     inbox = Inbox()
 
-    @zk.DataWatch("/a")
     def watch(data: bytes | None, stat: object, event: WatchedEvent | None) -> None:
         inbox(data, event.type if event else None)
 
+    zk.DataWatch("/a", watch)
     assert inbox.next() == (None, None)
     zk.create("/a", b"0")
     assert inbox.next() == (b"0", EventType.CREATED)
@@ -194,11 +194,11 @@ def test_data_watch_recipe_ends_on_false(zk: KazooClient) -> None:
     zk.create("/a", b"0")
     inbox = Inbox()
 
-    @zk.DataWatch("/a")
     def watch(data: bytes | None, stat: object) -> bool:
         inbox(data)
         return data != b"1"
 
+    zk.DataWatch("/a", watch)
     assert inbox.next() == (b"0",)
     zk.set("/a", b"1")
     assert inbox.next() == (b"1",)
@@ -211,11 +211,11 @@ def test_children_watch_recipe_follows_the_children(zk: KazooClient) -> None:
     zk.create("/p")
     inbox = Inbox()
 
-    @zk.ChildrenWatch("/p", send_event=True)
     def watch(children: list[str], event: WatchedEvent | None) -> bool:
         inbox(sorted(children), event.type if event else None)
         return "stop" not in children
 
+    zk.ChildrenWatch("/p", watch, send_event=True)
     assert inbox.next() == ([], None)
     zk.create("/p/a")
     assert inbox.next() == (["a"], EventType.CHILD)

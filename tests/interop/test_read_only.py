@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -79,7 +79,7 @@ class Alone:
         peers.eventually(lambda: four_letter(peers.HOST, self.port, "isro") == "ro", "it only reads", 60.0)
         self.waited_s = monotonic() - began
 
-    def hello(self, **hello: object) -> object:
+    def hello(self, **hello: Any) -> object:
         """What a hello is answered with: nothing but the end, or what a ConnectResponse says."""
         with raw.Wire(peers.HOST, self.port) as wire:
             wire.send(raw.frame(raw.connect_request(TIMEOUT_MS, **{"read_only": True, **hello})))
@@ -96,7 +96,7 @@ class Alone:
             return protocol, timeout_ms, password, read_only, wire.read_to_end()
 
     def session(self, timeout_ms: int = TIMEOUT_MS, old: raw.Session | None = None) -> raw.Session:
-        known = {} if old is None else {"session_id": old.session_id, "password": old.password}
+        known: dict[str, Any] = {} if old is None else {"session_id": old.session_id, "password": old.password}
         return raw.Session(peers.HOST, self.port, timeout_ms, read_only=True, **known)
 
     def ask(self, session: raw.Session, op: int, body: bytes, xid: int | None = None) -> object:
@@ -216,8 +216,8 @@ def test_words_say_the_same(pair: tuple[Alone, Alone]) -> None:
         found["srvr"] = [said["srvr"].split("\n")[1], "\nMode: read-only\n" in said["srvr"]]
         found["stat"] = [said["stat"].split("\n")[1], "\nMode: read-only\n" in said["stat"]]
         found["conf"] = [line.partition("=")[0] for line in said["conf"].splitlines()]
-        found["dump"] = [line.partition(" (")[0] for line in said["dump"].splitlines() if line.endswith(":")]
-        found["dump"] = [line for line in found["dump"] if " expire at " not in line and not line.startswith("0x")]
+        heads = [line.partition(" (")[0] for line in said["dump"].splitlines() if line.endswith(":")]
+        found["dump"] = [line for line in heads if " expire at " not in line and not line.startswith("0x")]
         return found
 
     ours, java = map(answers, pair)

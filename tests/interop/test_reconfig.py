@@ -10,6 +10,7 @@ import pytest
 from tests.interop import peers, raw
 from tests.interop.ensembles import COATI, CONFIG, Ensemble, Member
 from tests.interop.peers import eventually
+from tools.javapeer import free_port
 
 J9 = "3.9.3"
 ENABLED = {"reconfigEnabled": "true"}
@@ -27,6 +28,11 @@ WISHES: Sequence[tuple[tuple[raw.Path, raw.Path, raw.Path, int], int]] = (
     ((None, None, "", -1), BAD_ARGUMENTS),
     ((None, None, "foo=1", -1), BAD_ARGUMENTS),
     ((None, None, "server.1=x", -1), BAD_ARGUMENTS),
+    ((None, None, "server.1=127.0.0.1:1:2;3", -1), BAD_ARGUMENTS),
+    ((None, None, "server.1=127.0.0.1:1:2;3,server.2=127.0.0.1:4:5:observer;6", -1), MARSHALLING),
+    ((None, None, "server.1=127.0.0.1:1:2:observer;3", -1), MARSHALLING),
+    ((None, None, "server.1=127.0.0.1:1:2:observer;3,server.2=x", -1), BAD_ARGUMENTS),
+    ((None, None, "version=7", -1), BAD_ARGUMENTS),
     ((None, None, None, -1), 0),
     (("", "", None, -1), 0),
     (("server.9=P1;12", None, None, -1), 0),
@@ -145,7 +151,7 @@ def test_clients_move_to_another_port(tmp_path: Path) -> None:
     with Ensemble(tmp_path, (COATI, COATI, COATI), cfg=ENABLED) as ensemble:
         ensemble.start_led_by(2)
         one, two = ensemble[1], ensemble[2]
-        old_port, one.port = one.port, peers.free_port()
+        old_port, one.port = one.port, free_port()
         stays = raw.Session(peers.HOST, old_port, 10_000, deadline_s=20.0)
         with administrator(ensemble, 2) as session:
             error, _ = session.call(raw.RECONFIG, raw.reconfig(line(one), None, None, -1))

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 import uvloop
 
+from coati.testing import cluster as cluster_module
 from coati.testing.server import Parts
 
 Run = Callable[[Awaitable[None]], None]
@@ -35,3 +36,9 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     """All that is logged is put into words, and seen by nobody."""
     caplog.set_level(logging.DEBUG, logger="coati")
+
+
+@pytest.fixture
+def no_diffs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is behind what is in memory gets a snapshot."""
+    monkeypatch.setattr(cluster_module, "DIFF_LIMIT_BYTES", -1)

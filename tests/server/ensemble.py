@@ -6,6 +6,8 @@ A leader commits when it is told to; what travels between two servers keeps its 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 from coati.core.acl import Access
 from coati.core.answer import Answers
@@ -17,7 +19,7 @@ from coati.server.handshake import Doubt
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
-from coati.testing.server import SimClient
+from coati.testing.server import SimClient, SimLink
 from coati.wire import codes
 from coati.wire.records import Id
 from coati.zab.broadcast import Broadcast
@@ -55,7 +57,7 @@ class Following(Broadcast):
 
     def __init__(self) -> None:
         super().__init__(leads=False, last_zxid=0)
-        self.sent: list[tuple[object, ...]] = []
+        self.sent: list[tuple[Any, ...]] = []
 
     def request(self, session_id: int, cxid: int, op: int, body: bytes, auth: list[Id]) -> None:
         self.sent.append(("request", session_id, cxid, op, body, auth))
@@ -103,8 +105,14 @@ class Member:
             entropy=random.Random(0),
             config=config,
         )
-        self.came: list[tuple[object, ...]] = []
+        self.came: list[tuple[Any, ...]] = []
         self.pass_time(0)
+
+    @property
+    def sent(self) -> list[tuple[Any, ...]]:
+        """What of a follower is on its way to the leader."""
+        assert isinstance(self.broadcast, Following), "the leader sends by itself"
+        return self.broadcast.sent
 
     def pass_time(self, ms: int) -> None:
         self.now_ms += ms
@@ -132,21 +140,22 @@ class Member:
         self.replica.count_updates()
 
 
-class PlainLink:
-    """coati.server.pipeline.ClientLink, and the client's end of it."""
+class PlainLink(SimLink):
+    """The same without a driver, a clock or a pause: what is said is heard at once."""
 
     def __init__(self, member: Member) -> None:
         self.member = member
         self.received = bytearray()
         self.is_open = True
         self.is_choked = False
-        self.on_data = None
+        self.on_data: Callable[[bytes], None] | None = None
         self.conn = Conn(self, ("127.0.0.1", 4000), member.now_ms)
         member.replica.on_connected(self.conn)
 
     def send(self, data: bytes) -> None:
         if self.is_open:
             self.received += data
+            assert self.on_data is not None, "a client listens"
             self.on_data(data)
 
     def close(self) -> None:
@@ -165,7 +174,8 @@ class PlainLink:
             self.member.replica.on_received(self.conn, data)
             self.member.flush()
 
-    drop = close
+    def drop(self) -> None:
+        self.close()
 
 
 class Ensemble:
@@ -191,11 +201,11 @@ class Ensemble:
 
     def up(self, follower: Member) -> None:
         """What the follower has sent reaches the leader."""
-        zab = follower.broadcast
         replica = self.leader.replica
         # As far apart as links are numbered: equal, but not the same object.
         origin = int(str(100_000 + follower.sid))
-        sent, zab.sent = zab.sent, []
+        sent = follower.sent.copy()
+        follower.sent.clear()
         for kind, *what in sent:
             if kind == "request":
                 replica.on_remote_request(origin, *what)
@@ -258,7 +268,7 @@ class Ensemble:
         self.pump()
 
     def pump(self) -> None:
-        while self.zab.log or self.zab.syncs or any(one.came or one.broadcast.sent for one in self.followers):
+        while self.zab.log or self.zab.syncs or any(one.came or one.sent for one in self.followers):
             for follower in self.followers:
                 self.up(follower)
             self.commit()

@@ -18,7 +18,7 @@ _submit = RealDisk.submit
 _batches = LogReader.batches
 
 
-def submit_and_say_done(disk: RealDisk, work: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
+def submit_and_say_done(self: RealDisk, work: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
     """What the worker is given counts as done, and the worker is slow."""
     never = threading.Event()
 
@@ -26,14 +26,14 @@ def submit_and_say_done(disk: RealDisk, work: Callable[[], None], done: Callable
         never.wait(0.05)
         work()
 
-    _submit(disk, slow, lambda error: None)
-    disk._post(partial(done, None))
+    _submit(self, slow, lambda error: None)
+    self._post(partial(done, None))
 
 
-def batches_but_the_last(reader: LogReader) -> Iterator[list[Entry]]:
+def batches_but_the_last(self: LogReader) -> Iterator[list[Entry]]:
     """Recovery forgets the newest txn."""
     previous: list[Entry] = []
-    for batch in _batches(reader):
+    for batch in _batches(self):
         if previous:
             yield previous
         previous = batch
@@ -41,7 +41,7 @@ def batches_but_the_last(reader: LogReader) -> Iterator[list[Entry]]:
         yield previous[:-1]
 
 
-def no_sync(file: RealFile) -> float:
+def no_sync(self: RealFile) -> float:
     """What is written is left to the kernel."""
     return 0.0
 

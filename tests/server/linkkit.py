@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from coati.server.links import LinkLimits, Links
 from coati.server.ports import Acceptor, Lookup
@@ -179,6 +179,15 @@ class Stranger:
 
     def reset(self) -> None:
         self.writer.transport.abort()
+
+    def stop_reading(self) -> None:
+        """What comes stays in the socket."""
+        transport: Any = self.writer.transport
+        transport.pause_reading()
+
+    def go_on_reading(self) -> None:
+        transport: Any = self.writer.transport
+        transport.resume_reading()
 
 
 def hello(sid: int, text: bytes = b"127.0.0.1:1", version: int = -65536, length: int | None = None) -> bytes:

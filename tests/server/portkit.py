@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 from coati.server.fourletter import parse_whitelist
@@ -63,6 +63,13 @@ class Port:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(self.host, self.port)
 
+    async def heard(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client whose first frame, an `x`, has come."""
+        reader, writer = await self.connect()
+        writer.write(frame(b"x"))
+        await self.notes.until(lambda: bool(self.notes.data))
+        return reader, writer
+
     def connect_lazily(self, data: bytes) -> socket.socket:
         """A client that sends and never reads; the kernel takes next to nothing for it."""
         lazy = socket.socket()
@@ -77,6 +84,20 @@ class Port:
         answer = await read_all(reader)
         writer.close()
         return answer
+
+
+class ManyWatches:
+    """`View.watches_by_session` of so many sessions with 100 watches each; `made` is how many were asked for."""
+
+    def __init__(self, sessions: int) -> None:
+        self.sessions = sessions
+        self.made = 0
+
+    def __call__(self) -> Iterator[tuple[int, list[bytes]]]:
+        paths = [b"/some/path/that/is/watched/by/somebody/%d" % n for n in range(100)]
+        for session in range(self.sessions):
+            self.made += 1
+            yield session, paths
 
 
 async def read_all(reader: asyncio.StreamReader) -> bytes:

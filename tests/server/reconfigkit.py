@@ -9,9 +9,9 @@ from coati.core.tree import CONFIG
 from coati.server.reconfig import view_in
 from coati.testing.cluster import ClusterConfig
 from coati.testing.reconfig import DynamicCluster, DynamicMember, server
-from coati.testing.server import SimClient
 from coati.wire import codes
 from coati.zab.quorum import View
+from tests.server.clusterkit import joined
 
 REPLY_MS = 20_000
 
@@ -48,12 +48,6 @@ def leader_of(cluster: DynamicCluster) -> DynamicMember:
     leader = cluster.leader()
     assert isinstance(leader, DynamicMember), str(cluster)
     return leader
-
-
-def joined(cluster: DynamicCluster, at: DynamicMember) -> SimClient:
-    client = at.client()
-    cluster.run_until(lambda: client.session_id != 0)
-    return client
 
 
 def send(cluster: DynamicCluster, at: DynamicMember, request: bytes) -> Callable[[], tuple[int, bytes] | None]:

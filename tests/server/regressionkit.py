@@ -5,7 +5,7 @@ from __future__ import annotations
 from coati.testing.cluster import SimCluster, SimMember
 from coati.testing.server import Reply, SimClient
 from coati.zab.peer import STATE_NAMES
-from tests.server.test_hub import converge, joined
+from tests.server.clusterkit import converge, joined
 
 
 class Writer:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ class Drawn(ClusterStorm):
     """Draws its rounds and does nothing; `eagerness` is how much its clients write."""
 
     def __init__(self, seed: int, scratch: Path, eagerness: int) -> None:
-        still = SimpleNamespace(members=dict.fromkeys((1, 2, 3)), voters=[1, 2, 3], leader=2)
+        still: Any = SimpleNamespace(members=dict.fromkeys((1, 2, 3)), voters=[1, 2, 3], leader=2)
         super().__init__(seed, scratch, still, faults=FAULTS)
         self.eagerness = eagerness
         self.drawn: list[object] = []
@@ -31,7 +33,7 @@ class Drawn(ClusterStorm):
     def settle(self) -> None:
         """There is nothing to wait for."""
 
-    def _inflict(self, fault: str, leader: int, others: list[int]) -> None:
+    def _inflict(self, fault: str, leader: int, others: Sequence[int]) -> None:
         self.drawn += [fault, others, self._length_s()]
 
 
@@ -85,7 +87,8 @@ def test_an_election_is_found(storm: ClusterStorm, monkeypatch: pytest.MonkeyPat
 
 def test_a_full_disk_must_be_said_in_the_end(storm: ClusterStorm) -> None:
     for code, line in ((10, "the transaction log cannot be written, exiting"), (10, "another word"), (0, "stopped")):
-        storm.ensemble.members[1] = SimpleNamespace(exit_code=code, log=lambda line=line: f"...\n{line}\n", kill9=print)
+        ended: Any = SimpleNamespace(exit_code=code, log=partial(str, f"...\n{line}\n"), kill9=print)
+        storm.ensemble.members[1] = ended
         storm._judge_full(1, {10: "the transaction log cannot be written, exiting"})
     assert len(storm.history.faults) == 2
     assert "exit code 0" in storm.history.faults[1]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -16,12 +18,13 @@ from coati.storage.store import Store
 from coati.testing.disk import SimDisk
 from coati.testing.server import DATA_DIR, Parts, SimClient, SimConfig, SimServer, data_of, request_frame
 from coati.wire import codes
+from tests.now import now
 
 REAL = Parts()
 LOGS = f"{DATA_DIR}/version-2"
 
 
-def serve(parts: Parts = REAL, config: SimConfig | None = None, **replica: int) -> SimServer:
+def serve(parts: Parts = REAL, config: SimConfig | None = None, **replica: Any) -> SimServer:
     config = config or SimConfig()
     if replica:
         config.replica = ReplicaConfig(**replica)
@@ -92,7 +95,12 @@ def test_nothing_is_answered_before_its_sync(kind: str, parts: Parts) -> None:
     received: list[int] = []
     on_data = client.link.on_data
     assert on_data is not None
-    client.link.on_data = lambda data: (received.append(server.clock.now_ms), on_data(data))[1]
+
+    def note(data: bytes) -> None:
+        received.append(server.clock.now_ms)
+        on_data(data)
+
+    client.link.on_data = note
     if kind == "create":
         client.create(b"/a")
     elif kind == "refused":
@@ -145,9 +153,9 @@ def test_bytes_are_counted_as_they_come_and_go() -> None:
 def test_it_is_idle_when_nothing_waits_for_the_disk() -> None:
     server = serve(config=SimConfig(disk_ms=(10, 10)))
     client = server.client()
-    assert not server.driver.is_idle
+    assert not now(server.driver.is_idle)
     server.run(5)
-    assert not server.driver.is_idle
+    assert not now(server.driver.is_idle)
     server.run(6)
     assert server.driver.is_idle
     client.get(b"/")
@@ -168,7 +176,7 @@ class Witness(Store):
             raise StorageFailed("no more")
         super().append_all(first_zxid, payloads)
 
-    def sync(self, done: object) -> None:
+    def sync(self, done: Callable[[BaseException | None], None]) -> None:
         if self.fails_sync:
             raise StorageFailed("no more")
         super().sync(done)
@@ -297,9 +305,9 @@ def test_who_writes_too_much_is_paused_and_resumed(parts: Parts) -> None:
     reader.get(b"/")
     server.run(1)
     # Two pieces were within the limit, the third went over it; the rest waits in the socket.
-    assert writer.link.is_paused
+    assert now(writer.link.is_paused)
     assert len(server.replica.proposals) == 30 + 1
-    assert other.link.is_paused
+    assert now(other.link.is_paused)
     assert not reader.link.is_paused
     assert reader.reply(1).err == errors.OK
     server.run(2000)
@@ -566,7 +574,7 @@ def test_the_reason_to_end_is_the_last_word(second: str, caplog: pytest.LogCaptu
 class Purging(Driver):
     """The driver as a server runs it that purges after each snapshot."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs, purge_after_snapshot=True)
 
 

@@ -13,10 +13,11 @@ from coati.server.fourletter import FULL_VERSION, NAMES, answer, parse_whitelist
 from coati.server.metricnames import ROLE_GAUGES
 from coati.server.view import LiveView
 from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
-from coati.testing.server import SimClient, SimLink, data_of
+from coati.testing.server import SimLink, data_of
 from coati.wire import codes
 from coati.wire.quorum import LEADING, OBSERVING
 from tests.core.kit import stat_of
+from tests.server.clusterkit import joined, leader_of
 
 RECORDED = Path(__file__).parent / "java393"
 JAVA_VERSION = "3.9.3-c26634f34490bb0ea7a09cc51e05ede3b4e320ee, built on 2024-10-17 23:21 UTC"
@@ -50,18 +51,6 @@ def view_of(member: SimMember, tmp_path: Path) -> LiveView:
 
 def ask(word: str, member: SimMember, tmp_path: Path) -> str:
     return b"".join(answer(word.encode(), ALL, view_of(member, tmp_path))).decode()
-
-
-def leader_of(cluster: SimCluster) -> SimMember:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def joined(cluster: SimCluster, member: SimMember, timeout_ms: int) -> SimClient:
-    client = member.client(timeout_ms=timeout_ms)
-    cluster.run_until(lambda: client.session_id != 0)
-    return client
 
 
 @pytest.fixture
@@ -161,6 +150,21 @@ def test_writes_are_counted_when_they_are_answered(loaded: SimCluster, sid: int)
         loaded.run(50)
         assert client.reply(xid).err == 0
     assert updates.highest < 50
+
+
+@pytest.mark.parametrize("voters", [1, 3])
+def test_writes_that_the_own_disk_commits_are_counted_with_their_replies(voters: int) -> None:
+    """The driver counts once a turn, and a turn that a sync brings is one: alone, or as the last of a quorum."""
+    cluster = SimCluster(ClusterConfig(voters, disk_ms=(30, 30))).start()
+    cluster.run_until(cluster.all_serve)
+    leader = leader_of(cluster)
+    client = joined(cluster, leader, 20_000)
+    updates, stats = leader.driver.stats.update_latency, leader.driver.stats
+    before, packets = updates.count, stats.packets_sent
+    xids = [client.create(b"/own%d" % number) for number in range(5)]
+    cluster.run_until(lambda: len(client.replies) == len(xids), step_ms=1)
+    assert [client.reply(xid).err for xid in xids] == [0] * len(xids)
+    assert (updates.count - before, stats.packets_sent - packets) == (len(xids), len(xids))
 
 
 def test_nothing_is_shown_while_there_is_no_leader(tmp_path: Path) -> None:

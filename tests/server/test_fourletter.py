@@ -284,9 +284,9 @@ def test_mntr_has_java_s_values(view: PlainView) -> None:
     ours = dict(line.split("\t") for line in ask("mntr", view).splitlines())
     skipped = ("prep_", "sync_", "propagation", "proposal_", "request_throttle", "outstanding_changes", "cnt_fsynctime")
     counted_otherwise = ("response_packet", "response_bytes", "connection_token", "updatelatency", "readlatency")
-    for name, value in recorded.items():
+    for name, shown in recorded.items():
         if not any(part in name for part in (*skipped, *counted_otherwise)):
-            assert ours[name] == value, name
+            assert ours[name] == shown, name
 
 
 @pytest.mark.parametrize(

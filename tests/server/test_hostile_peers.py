@@ -14,6 +14,7 @@ from coati.wire import codes, quorum
 from coati.wire.quorum import NAMES, SNAP, Notification, Packet
 from coati.wire.records import ACL, CreateTxn, Id, TxnHeader
 from coati.wire.txns import encode_txn
+from tests.server.clusterkit import somebody_leads
 
 SEEDS = 60
 STEPS = 60
@@ -99,4 +100,4 @@ def test_nothing_that_a_peer_says_ends_a_server(first: int) -> None:
             cluster.run(dice.choice((0, 1, 3, 20, 200)))
         fatal = [error for member in cluster.members.values() for error in member.fatal]
         assert fatal == [], f"seed {seed}"
-        cluster.run_until(lambda cluster=cluster: cluster.leader() is not None)
+        cluster.run_until(somebody_leads(cluster))

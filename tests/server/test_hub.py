@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -18,15 +17,13 @@ from coati.server.hub import MAX_REFUSALS, REFUSAL_QUIET_MS
 from coati.server.recovery import load
 from coati.server.view import LiveView
 from coati.storage.store import Store, StoreConfig
-from coati.testing import cluster as cluster_module
-from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
-from coati.testing.server import SimClient, SimLink, data_of
+from coati.testing.cluster import SimCluster, SimMember
+from coati.testing.server import DATA_DIR, SimClient, SimLink, data_of
 from coati.wire import codes
 from coati.wire.quorum import (
     FOLLOWERINFO,
     INFORM,
     INFORMANDACTIVATE,
-    LEADING,
     LOOKING,
     PROPOSAL,
     SNAP,
@@ -35,99 +32,28 @@ from coati.wire.quorum import (
 )
 from coati.wire.records import CreateTxn, TxnHeader
 from coati.wire.txns import MultiTxn, Txn, encode_txn
+from coati.zab.leader import Leader
 from coati.zab.learner import CHOOSING, INSTALLING, TRUNCATING, Learner
 from coati.zab.outbox import RemoteRequest
+from tests.server.clusterkit import (
+    alone,
+    answered,
+    behind,
+    converge,
+    cut_links,
+    fill,
+    isolate,
+    joined,
+    leader_of,
+    learner_in,
+    learner_link,
+    replica_of,
+    start,
+    takes_snapshot,
+)
 
 TICK_MS = 200
-FILES = f"{cluster_module.DATA_DIR}/version-2"
-
-
-def start(seed: int = 1, **options: object) -> SimCluster:
-    cluster = SimCluster(ClusterConfig(**options), dice=Random(seed)).start()
-    cluster.run_until(cluster.all_serve)
-    return cluster
-
-
-def leader_of(cluster: SimCluster) -> SimMember:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def joined(cluster: SimCluster, member: SimMember) -> SimClient:
-    client = member.client()
-    cluster.run_until(lambda: client.session_id != 0)
-    return client
-
-
-def fill(cluster: SimCluster, client: SimClient, count: int, *, start: int = 0, size: int = 10) -> None:
-    """Creates so many znodes, all acknowledged."""
-    for number in range(start, start + count):
-        client.create(b"/n%d" % number, bytes(size))
-    cluster.run_until(lambda: not client.is_open or bool(client.replies and client.replies[-1].xid == client._xid))
-    assert [reply.err for reply in client.replies] == [0] * len(client.replies)
-
-
-def converge(cluster: SimCluster) -> None:
-    """All serve in the end, with the same tree, and nobody has died."""
-    cluster.net.heal_all()
-    cluster.run_until(cluster.all_serve)
-    cluster.run_until(lambda: len({member.tree.last_zxid for member in cluster.members.values()}) == 1)
-    for member in cluster.members.values():
-        assert member.fatal == []
-        assert member.tree.digest_mismatches == 0
-    assert len({member.tree.digest for member in cluster.members.values()}) == 1
-
-
-def isolate(cluster: SimCluster, member: SimMember) -> None:
-    for other in cluster.members:
-        if other != member.sid:
-            cluster.net.cut(member.sid, other)
-            cluster.net.cut(other, member.sid)
-
-
-def cut_links(cluster: SimCluster, member: SimMember) -> None:
-    """Its links break; a new one can be made at once."""
-    for other in cluster.members:
-        for link in cluster.net.links_between(member.sid, other):
-            cluster.net.close(link)
-
-
-def learner_in(member: SimMember, state: int) -> Callable[[], bool]:
-    def holds() -> bool:
-        role = member.hub.peer.role
-        return isinstance(role, Learner) and role.state == state
-
-    return holds
-
-
-def learner_link(member: SimMember) -> int:
-    """The link to its leader."""
-    (link,) = member._ports._ends
-    return link
-
-
-@pytest.fixture
-def no_diffs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is behind gets a snapshot."""
-    monkeypatch.setattr(cluster_module, "DIFF_LIMIT_BYTES", -1)
-
-
-def takes_snapshot(member: SimMember) -> bool:
-    """Whether the store has let it begin."""
-    receiver = member.hub._receiver
-    return receiver is not None and receiver._stream is not None
-
-
-def behind(**options: object) -> tuple[SimCluster, SimMember]:
-    """A follower that was away and comes back behind a leader that remembers little. It has just been started."""
-    cluster = start(commit_log_count=2, **options)
-    away = cluster.followers()[0]
-    away.kill()
-    client = joined(cluster, leader_of(cluster))
-    fill(cluster, client, 300, size=5000)
-    away.start()
-    return cluster, away
+FILES = f"{DATA_DIR}/version-2"
 
 
 class Noted:
@@ -161,7 +87,7 @@ def test_what_is_written_on_one_server_is_read_on_all() -> None:
     for member in cluster.members.values():
         client = joined(cluster, member)
         xid = client.get(b"/n2")
-        cluster.run_until(lambda client=client: bool(client.replies))
+        cluster.run_until(answered(client))
         assert data_of(client.reply(xid)) == bytes(10)
 
 
@@ -279,7 +205,9 @@ def test_a_proposal_with_another_txn_in_it_ends_the_role_at_once(what: str) -> N
     """It used to wait for the next alarm, half a syncLimit off, as a follower of nobody."""
     cluster = start()
     follower = cluster.followers()[0]
-    zxid = follower.hub.peer.role.proposed_zxid + 1
+    role = follower.hub.peer.role
+    assert role is not None
+    zxid = role.proposed_zxid + 1
     header = TxnHeader(1, 1, zxid + 1, 1000, codes.OP_CREATE)
     own = TxnHeader(1, 1, zxid, 1000, codes.OP_MULTI)
     data = {
@@ -361,20 +289,6 @@ def test_the_request_of_a_link_that_is_gone_is_not_answered() -> None:
 # TRUNC
 
 
-def alone(cluster: SimCluster, *, count: int = 3) -> SimMember:
-    """A leader that has logged what nobody else has, while the others have another leader, and wrote, too."""
-    old = leader_of(cluster)
-    client = joined(cluster, old)
-    isolate(cluster, old)
-    for number in range(count):
-        client.create(b"/lost%d" % number)
-    cluster.run_until(lambda: old.state == LOOKING)
-    cluster.run_until(lambda: any(m.is_serving and m.state == LEADING for m in cluster.members.values()))
-    fill(cluster, joined(cluster, leader_of(cluster)), 3)
-    assert old.hub.peer.tail
-    return old
-
-
 def test_what_nobody_else_has_is_cut_off() -> None:
     cluster = start()
     old = alone(cluster)
@@ -400,14 +314,9 @@ def test_a_tree_that_has_it_is_read_anew() -> None:
     assert collector.said == ["rest", "settle"]
 
 
-def test_a_cut_below_every_snapshot_becomes_a_snapshot_of_the_leader(caplog: pytest.LogCaptureFixture) -> None:
-    """ZOOKEEPER-2832, 4837: a snapshot has the txn that is to go. It used to be an internal error, for ever."""
-    caplog.set_level(logging.INFO, "coati.server.hub")
-    cluster = start()
-    old = alone(cluster)
-    old.kill()
-    # Java writes one at a start, with all that is logged, and its purge removes the others.
-    store = Store(old.disk, StoreConfig(cluster_module.DATA_DIR))
+def left_with_one_snapshot(old: SimMember) -> None:
+    """Its process has ended. Java writes one at a start, with all that is logged, and its purge removes the others."""
+    store = Store(old.disk, StoreConfig(DATA_DIR))
     loaded = load(store, TreeConfig(), is_alone=False)
     export = Export(loaded.tree, loaded.timeouts)
     slices = iter(lambda: export.next_slice(1000), b"")
@@ -415,6 +324,43 @@ def test_a_cut_below_every_snapshot_becomes_a_snapshot_of_the_leader(caplog: pyt
     store.close()
     old.disk.kill()
     old.disk.remove(f"{FILES}/snapshot.0")
+
+
+def test_a_cut_below_every_snapshot_is_asked_of_a_leader_who_needs_this_server() -> None:
+    """It follows him again at once, without an election: he has no quorum without it (simulator, seed 201150)."""
+    cluster = start()
+    old = alone(cluster)
+    ahead = leader_of(cluster)
+    for member in cluster.members.values():
+        if member is not ahead:
+            member.kill()
+    left_with_one_snapshot(old)
+    epoch = ahead.store.current_epoch
+    cluster.run_until(lambda: ahead.state == LOOKING)
+    cluster.net.heal_all()
+    old.start()
+    followed: dict[int, int] = {}
+
+    def all_serve() -> bool:
+        role = old.hub.peer.role
+        if isinstance(role, Learner):
+            followed[old.hub.peer.term] = role.leader_sid
+        return cluster.all_serve()
+
+    cluster.run_until(all_serve, step_ms=1)
+    assert list(followed.values()) == [ahead.sid] * 2
+    assert ahead.store.current_epoch == epoch + 1
+    assert b"/lost0" not in old.tree.nodes
+    assert b"/n2" in old.tree.nodes
+
+
+def test_a_cut_below_every_snapshot_becomes_a_snapshot_of_the_leader(caplog: pytest.LogCaptureFixture) -> None:
+    """ZOOKEEPER-2832, 4837: a snapshot has the txn that is to go. It used to be an internal error, for ever."""
+    caplog.set_level(logging.INFO, "coati.server.hub")
+    cluster = start()
+    old = alone(cluster)
+    old.kill()
+    left_with_one_snapshot(old)
     old.start()
     assert b"/lost0" in old.tree.nodes
     converge(cluster)
@@ -614,7 +560,10 @@ def test_a_refused_learner_is_said_once_with_its_address_and_the_reason(caplog: 
 def test_a_follower_that_is_let_go_is_named(caplog: pytest.LogCaptureFixture) -> None:
     cluster = start()
     leader, follower = leader_of(cluster), cluster.followers()[0]
-    learner = leader.hub.peer.role.attendance.of_sid(follower.sid)  # type: ignore[union-attr]  # it leads
+    role = leader.hub.peer.role
+    assert isinstance(role, Leader)
+    learner = role.attendance.of_sid(follower.sid)
+    assert learner is not None
     leader.hub.on_packets(learner.link, [Packet(PROPOSAL, 5)])
     cluster.run(2)
     (said,) = refusals(caplog, logging.WARNING)
@@ -640,8 +589,7 @@ def test_nobody_is_told_that_a_session_is_over_before_it_is() -> None:
     cluster.run(200)
     for other in cluster.followers():
         cluster.net.cut(other.sid, leader.sid)
-    assert leader.driver.replica is not None
-    leader.driver.replica.close_session(client.session_id)
+    replica_of(leader).close_session(client.session_id)
     leader.driver.post_turn()
     cluster.run(20)
     early = SimClient(SimLink(leader, ("127.0.0.1", 40001)))

@@ -153,7 +153,7 @@ def test_a_closed_link_whose_peer_does_not_read_is_cut(run: Run) -> None:
         async with nodes(make_view(1, 2), 1, limits=quick(connect_ms=100)) as (node,):
             await lead(node)
             stranger = await learner(node)
-            stranger.writer.transport.pause_reading()
+            stranger.stop_reading()
             (link,) = node.doors.standing
             node.links.send(link, bytes(16 << 20))
             node.links.close(link)
@@ -219,7 +219,7 @@ def test_a_snapshot_is_streamed_as_fast_as_it_is_taken(run: Run) -> None:
         async with nodes(make_view(1, 2, 3), 1) as (node,):
             await lead(node)
             stalled = await learner(node)
-            stalled.writer.transport.pause_reading()
+            stalled.stop_reading()
             (link,) = node.doors.standing
             sent = 0
             while node.links.buffered_bytes(link) <= links_module.HIGH_WATER_BYTES:
@@ -230,7 +230,7 @@ def test_a_snapshot_is_streamed_as_fast_as_it_is_taken(run: Run) -> None:
             node.links.send(node.doors.standing[1], encode_packet(PING, 1))
             assert await other.read(len(encode_packet(PING, 1))) == encode_packet(PING, 1)
             assert node.doors.drained == []
-            stalled.writer.transport.resume_reading()
+            stalled.go_on_reading()
             taken = 0
             while taken < sent:
                 taken += len(await stalled.reader.read(1 << 20))
@@ -250,7 +250,7 @@ def test_a_learner_that_takes_nothing_is_cut(run: Run, caplog: pytest.LogCapture
         async with nodes(make_view(1, 2), 1, limits=quick(unsent_bytes=4 << 20)) as (node,):
             await lead(node)
             stuck = await learner(node)
-            stuck.writer.transport.pause_reading()
+            stuck.stop_reading()
             (link,) = node.doors.standing
             for _ in range(40):
                 node.links.send(link, bytes(1 << 20))
@@ -403,12 +403,12 @@ def test_a_link_that_is_closed_does_not_say_when_it_is_drained(run: Run) -> None
         async with nodes(make_view(1, 2), 1) as (node,):
             await lead(node)
             slow = await learner(node)
-            slow.writer.transport.pause_reading()
+            slow.stop_reading()
             (link,) = node.doors.standing
             node.links.send(link, bytes(16 << 20))
             assert node.links.buffered_bytes(link) > links_module.HIGH_WATER_BYTES
             node.links.close(link)
-            slow.writer.transport.resume_reading()
+            slow.go_on_reading()
             assert len(await slow.read_to_end()) == 16 << 20
             assert node.doors.drained == node.doors.lost == []
 
@@ -427,7 +427,7 @@ def test_a_connection_that_stands_after_it_was_given_up_is_closed(run: Run) -> N
             )
             late.data_received(INTRODUCTION)
             await until(lambda: len(leader.doors.lost) == 1)
-            assert follower.doors.standing == follower.doors.lost == follower.doors.packets == []
+            assert (follower.doors.standing, follower.doors.lost, follower.doors.packets) == ([], [], [])
 
     run(scene())
 
@@ -444,7 +444,7 @@ def test_stopping_leaves_nothing_behind(run: Run) -> None:
         async with nodes(view, 1, lookup=lookup) as (node,):
             await lead(node)
             stuck = await learner(node)
-            stuck.writer.transport.pause_reading()
+            stuck.stop_reading()
             node.links.send(node.doors.standing[0], bytes(16 << 20))
             node.links.close(node.doors.standing[0])
             node.links.dial(2)

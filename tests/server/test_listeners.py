@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Iterator
 
 import pytest
 
 from coati.server.listeners import ClientProtocol, Limits
 from coati.server.pipeline import Conn
 from tests.server.linkkit import Run
-from tests.server.portkit import WAIT_S, frame, open_port, read_all
+from tests.server.portkit import WAIT_S, ManyWatches, frame, open_port, read_all
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -161,9 +160,7 @@ def test_slow_reader_is_not_read_from_and_then_cut_off(run: Run, caplog: pytest.
 def test_reading_resumes_when_the_slow_reader_has_caught_up(run: Run) -> None:
     async def scene() -> None:
         async with open_port() as port:
-            reader, writer = await port.connect()
-            writer.write(frame(b"x"))
-            await port.notes.until(lambda: bool(port.notes.data))
+            reader, writer = await port.heard()
             (conn,) = port.notes.conns
             (protocol,) = port.listener.protocols()
             size = 16 << 20
@@ -184,9 +181,7 @@ def test_reading_resumes_when_the_slow_reader_has_caught_up(run: Run) -> None:
 def test_driver_stops_and_resumes_reading(run: Run) -> None:
     async def scene() -> None:
         async with open_port() as port:
-            _, writer = await port.connect()
-            writer.write(frame(b"x"))
-            await port.notes.until(lambda: bool(port.notes.data))
+            _, writer = await port.heard()
             (conn,) = port.notes.conns
             conn.link.pause()
             conn.link.pause()
@@ -284,9 +279,7 @@ def test_stop_lets_nobody_in_and_close_ends_the_rest(run: Run) -> None:
 def test_reset_by_the_client_is_an_end_like_any_other(run: Run) -> None:
     async def scene() -> None:
         async with open_port() as port:
-            _, writer = await port.connect()
-            writer.write(frame(b"x"))
-            await port.notes.until(lambda: bool(port.notes.data))
+            _, writer = await port.heard()
             raw = writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
@@ -301,9 +294,7 @@ def test_end_of_the_client_after_ours_changes_nothing(run: Run) -> None:
 
     async def scene() -> None:
         async with open_port() as port:
-            _, writer = await port.connect()
-            writer.write(frame(b"x"))
-            await port.notes.until(lambda: bool(port.notes.data))
+            _, writer = await port.heard()
             (protocol,) = port.listener.protocols()
             protocol.close()
             protocol.eof_received()
@@ -321,14 +312,7 @@ def test_end_of_the_client_after_ours_changes_nothing(run: Run) -> None:
 def test_client_that_leaves_in_the_middle_of_an_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         async with open_port() as port:
-            made = 0
-
-            def watches() -> Iterator[tuple[int, list[bytes]]]:
-                nonlocal made
-                for session in range(100_000):
-                    made += 1
-                    yield session, [b"/some/path/that/is/watched/by/somebody/%d" % n for n in range(100)]
-
+            watches = ManyWatches(100_000)
             monkeypatch.setattr(port.view, "watches_by_session", watches)
             lazy = port.connect_lazily(b"wchc")
             await port.notes.until(lambda: len(port.notes.conns) == 1)
@@ -337,6 +321,6 @@ def test_client_that_leaves_in_the_middle_of_an_answer(run: Run, monkeypatch: py
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             lazy.close()
             await port.notes.until(lambda: len(port.notes.gone) == 1)
-            assert made < 100_000
+            assert watches.made < watches.sessions
 
     run(scene())

@@ -40,6 +40,7 @@ from coati.server.listeners import ClientProtocol
 from coati.server.main import run
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
+from coati.storage.store import Store
 
 WAIT_S = 20.0
 CONNECT = struct.pack(">iqiqi16s?", 0, 0, 10_000, 0, 16, bytes(16), False)
@@ -488,13 +489,13 @@ def test_second_fault_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_end_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = main_module.Store.close
+    real = Store.close
 
-    def close(self: main_module.Store) -> None:
+    def close(self: Store) -> None:
         real(self)
         raise StorageFailed("the disk has gone")
 
-    monkeypatch.setattr(main_module.Store, "close", close)
+    monkeypatch.setattr(Store, "close", close)
     ran = run_here(configure(tmp_path))
     assert ran.code == SEVERE_LOG_ERROR
     assert ran.last_line.endswith(" fatal coati.server.main the end could not be written: the disk has gone")
@@ -558,9 +559,13 @@ def test_write_under_way_is_answered_before_the_end(tmp_path: Path, monkeypatch:
     def scene(address: str) -> None:
         client = Client(address)
         is_slow.set()
-        helper = threading.Thread(
-            target=lambda: (begun.wait(WAIT_S), os.kill(os.getpid(), signal.SIGTERM), go_on.set())
-        )
+
+        def end_it() -> None:
+            begun.wait(WAIT_S)
+            os.kill(os.getpid(), signal.SIGTERM)
+            go_on.set()
+
+        helper = threading.Thread(target=end_it)
         helper.start()
         assert client.create(b"/last", b"words") == 0
         helper.join()

@@ -12,7 +12,7 @@ from coati.server import replica as replica_module
 if not (replica_module.__file__ or "").endswith(".py"):
     pytest.skip("compiled classes have no interpreted subclasses", allow_module_level=True)
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from coati.core.acl import Access, AclList
 from coati.core.change import Change
@@ -22,12 +22,13 @@ from coati.core.tree import Tree, TreeConfig
 from coati.core.watches import Watcher, Watches
 from coati.server.driver import Driver
 from coati.server.pipeline import Conn
+from coati.server.readonly import ReadOnly
 from coati.server.recovery import Loaded, load
 from coati.server.replica import Replica
-from coati.storage.store import Store
+from coati.storage.store import SnapshotWriter, Store
 from coati.testing.server import Parts
 from coati.wire import codes
-from coati.wire.records import Id
+from coati.wire.records import ACL, Id
 from tests.server import test_driver, test_replica, test_single_server_crash
 from tests.server import test_replica_sessions as test_sessions
 from tools.storm_server import Storm
@@ -66,7 +67,7 @@ class ExpiresBeforeItLooks(Driver):
 
 
 class NeverPauses(Driver):
-    def _pause_if_full(self, replica: Replica, conn: Conn) -> None:
+    def _pause_if_full(self, replica: Replica | ReadOnly, conn: Conn) -> None:
         return
 
 
@@ -149,7 +150,7 @@ class WorksAfterTheEnd(Replica):
 class LeavesEphemerals(Replica):
     """The connection of an expired session stays open."""
 
-    def _end_session(self, session_id: int, conn: Conn | None) -> None:
+    def _end_session(self, session_id: int, conn: object | None) -> None:
         self.sessions.commit_close(session_id)
 
 
@@ -193,12 +194,16 @@ class GivesIdsTwice(SessionTable):
 class NamesSnapshotsTooEarly(Store):
     """A snapshot holds more than its name says."""
 
-    def begin_snapshot(self, zxid: int, sessions: object, acls: object) -> object:
+    def begin_snapshot(
+        self, zxid: int, sessions: Mapping[int, int], acls: Mapping[int, Sequence[ACL]]
+    ) -> SnapshotWriter:
         return super().begin_snapshot(max(zxid - 3, 1), sessions, acls)
 
 
 class ForgetsSessions(Store):
-    def begin_snapshot(self, zxid: int, sessions: object, acls: object) -> object:
+    def begin_snapshot(
+        self, zxid: int, sessions: Mapping[int, int], acls: Mapping[int, Sequence[ACL]]
+    ) -> SnapshotWriter:
         return super().begin_snapshot(zxid, {}, acls)
 
 

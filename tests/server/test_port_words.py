@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterator
 
 import pytest
 
 from tests.server.linkkit import Run
-from tests.server.portkit import frame, open_port, read_all
+from tests.server.portkit import ManyWatches, frame, open_port, read_all
 
 REFUSED = b"stat is not executed because it is not in the whitelist.\n"
 
@@ -98,9 +97,7 @@ def test_anything_else_is_the_driver_s_business(run: Run, sent: bytes) -> None:
 def test_word_is_no_word_later_on(run: Run) -> None:
     async def scene() -> None:
         async with open_port() as port:
-            _, writer = await port.connect()
-            writer.write(frame(b"x"))
-            await port.notes.until(lambda: bool(port.notes.data))
+            _, writer = await port.heard()
             writer.write(b"ruok")
             await port.notes.until(lambda: list(port.notes.data.values()) == [frame(b"x") + b"ruok"])
             writer.close()
@@ -113,16 +110,7 @@ def test_large_answer_waits_for_its_reader(run: Run, monkeypatch: pytest.MonkeyP
 
     async def scene() -> None:
         async with open_port() as port:
-            made = 0
-            sessions = 3_000
-
-            def watches() -> Iterator[tuple[int, list[bytes]]]:
-                nonlocal made
-                paths = [b"/some/path/that/is/watched/by/somebody/%d" % n for n in range(100)]
-                for session in range(sessions):
-                    made += 1
-                    yield session, paths
-
+            watches = ManyWatches(3_000)
             monkeypatch.setattr(port.view, "watches_by_session", watches)
             lazy = port.connect_lazily(b"wchc")
             await port.notes.until(lambda: len(port.notes.conns) == 1)
@@ -132,15 +120,15 @@ def test_large_answer_waits_for_its_reader(run: Run, monkeypatch: pytest.MonkeyP
                 if protocol.is_choked:
                     break
             assert protocol.is_choked
-            assert made < sessions
+            assert watches.made < watches.sessions
             assert await port.ask(b"ruok") == b"imok"
-            before = made
+            before = watches.made
             for _ in range(50):
                 await asyncio.sleep(0)
-            assert made == before
+            assert watches.made == before
             reader, writer = await asyncio.open_connection(sock=lazy)
             assert (await read_all(reader)).endswith(b"/99\n\n")
-            assert made == sessions
+            assert watches.made == watches.sessions
             writer.close()
 
     run(scene())
@@ -168,9 +156,7 @@ def test_interest_is_shown_as_java_does(run: Run) -> None:
 
     async def scene() -> None:
         async with open_port() as port:
-            _, writer = await port.connect()
-            writer.write(frame(b"x"))
-            await port.notes.until(lambda: bool(port.notes.data))
+            _, writer = await port.heard()
             (protocol,) = port.listener.protocols()
             assert protocol.interest == 1
             protocol.pause()

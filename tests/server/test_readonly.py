@@ -6,6 +6,7 @@ The bytes expected here are what Java 3.9.3 answered (tests/interop/test_read_on
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -25,19 +26,20 @@ from coati.wire.quorum import LOOKING
 from coati.wire.records import AuthPacket, TxnHeader
 from coati.wire.txns import CloseSessionTxn, encode_txn
 from coati.zab.quorum import Server, View
-from tests.server.test_hub import converge, fill, isolate, joined
+from tests.now import now
+from tests.server.clusterkit import converge, fill, isolate, joined
 
 NOT_READ_ONLY = -119
 TICK_MS = 200
 
 
-def start(kind: type[SimCluster] = SimCluster, **options: object) -> SimCluster:
+def start(kind: type[SimCluster] = SimCluster, **options: Any) -> SimCluster:
     cluster = kind(ClusterConfig(reads_alone=True, **options), dice=Random(1)).start()
     cluster.run_until(cluster.all_serve)
     return cluster
 
 
-def connect(member: SimMember, **hello: object) -> SimClient:
+def connect(member: SimMember, **hello: Any) -> SimClient:
     """A client that will do with reads, unless it says otherwise; what it asked has been answered."""
     client = SimClient(SimLink(member, ("127.0.0.1", 40100)))
     client.open_session(**{"read_only": True, **hello})
@@ -126,7 +128,7 @@ def test_it_ends_when_there_is_a_leader_and_all_clients_are_to_come_anew() -> No
     member = left_alone(cluster)
     client, silent = connect(member), SimClient(SimLink(member, ("127.0.0.1", 40101)))
     cluster.run(10)
-    assert client.is_open
+    assert now(client.is_open)
     for other in cluster.members.values():
         if other is not member:
             other.start()
@@ -443,6 +445,7 @@ def test_the_regression_finds_who_logs_the_end_of_a_session() -> None:
         def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
             made = super()._make_read_only(tree, timeouts, given)
             made.__class__ = LogsTheEnd
+            assert isinstance(made, LogsTheEnd)
             made.member = self
             return made
 

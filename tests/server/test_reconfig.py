@@ -21,7 +21,8 @@ from coati.wire.txns import SetDataTxn, TxnHeader, encode_txn
 from coati.zab.dynamic import DynamicLeader
 from coati.zab.learner import Learner
 from coati.zab.quorum import View
-from tests.server.reconfigkit import agree, body, change, joined, leader_of, line, member, send, settle, start
+from tests.server.clusterkit import joined
+from tests.server.reconfigkit import agree, body, change, leader_of, line, member, send, settle, start
 
 
 def test_the_first_list_gets_the_zxid_of_newleader() -> None:

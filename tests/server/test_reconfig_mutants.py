@@ -14,6 +14,7 @@ if not (dynamic_module.__file__ or "").endswith(".py"):
 
 from collections.abc import Callable
 
+from coati.server import hub as hub_module
 from coati.zab.dynamic import DynamicLeader, DynamicPeer
 from coati.zab.quorum import View
 from tests.server import test_reconfig
@@ -75,6 +76,6 @@ def test_a_leader_s_mistake_is_found(
 def test_a_peer_s_mistake_is_found(
     mutant: type[DynamicPeer], check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dynamic_module, "DynamicPeer", mutant)
+    monkeypatch.setattr(hub_module, "DynamicPeer", mutant)
     with pytest.raises(AssertionError):
         check()

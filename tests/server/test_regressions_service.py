@@ -15,7 +15,7 @@ import pytest
 from coati.core.tree import CONFIG
 from coati.errors import NODE_EXISTS, OK, StorageFailed
 from coati.testing import cluster as cluster_module
-from coati.testing.cluster import ClusterConfig, SimCluster
+from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
 from coati.testing.server import DATA_DIR, SimClient, SimLink, data_of
 from coati.wire import codes
 from coati.wire.jute import Writer as JuteWriter
@@ -23,8 +23,8 @@ from coati.wire.quorum import FOLLOWING, LEADING, LOOKING, Notification
 from coati.wire.records import SetWatches
 from coati.zab.learner import INSTALLING
 from coati.zab.quorum import View
+from tests.server.clusterkit import behind, converge, fill, joined, leader_of, learner_in, replica_of, start
 from tests.server.regressionkit import Writer, all_have, answer, restarted
-from tests.server.test_hub import behind, converge, fill, joined, leader_of, learner_in, start
 
 EPHEMERAL = 1
 SESSION_MS = 4000
@@ -74,9 +74,8 @@ def test_no_ephemeral_is_left_without_its_owner(after_ms: int) -> None:
         for number in range(5):
             client.create(b"/e%d-%d" % (index, number), flags=EPHEMERAL)
     leader = leader_of(cluster)
-    assert leader.driver.replica is not None
     for client in clients[::2]:
-        leader.driver.replica.close_session(client.session_id)
+        replica_of(leader).close_session(client.session_id)
     leader.driver.post_turn()
     cluster.run(after_ms)
     for member in cluster.members.values():
@@ -280,12 +279,15 @@ def test_a_fourth_server_comes_by_a_rolling_restart() -> None:
     for sid in (1, 2, 3):
         cluster.members[sid].stop()
         cluster.members[sid].start()
-        up = [cluster.members[other] for other in (1, 2, 3)]
-        cluster.run_until(lambda up=up: all(member.is_serving for member in up))
+        cluster.run_until(lambda: all(cluster.members[other].is_serving for other in (1, 2, 3)))
     all_have(cluster, [b"/n%d" % number for number in range(5)])
     for member in cluster.members.values():
         client = joined(cluster, member)
         assert data_of(answer(cluster, client, client.get(CONFIG))) == larger.to_text()
+
+
+def winners(cluster: SimCluster) -> list[SimMember]:
+    return [member for member in cluster.members.values() if member.is_up and member.state == LEADING]
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
@@ -296,9 +298,8 @@ def test_the_winner_dies_at_once_and_another_one_leads(seed: int) -> None:
     cluster.net.vote_loss = 0.3
     cluster.start()
     for _ in range(2):
-        members = cluster.members.values()
-        cluster.run_until(lambda members=members: any(m.is_up and m.state == LEADING for m in members), step_ms=1)
-        winner = next(member for member in members if member.is_up and member.state == LEADING)
+        cluster.run_until(lambda: bool(winners(cluster)), step_ms=1)
+        winner = winners(cluster)[0]
         winner.kill()
         took_ms = cluster.run_until(lambda: cluster.leader() is not None and cluster.all_serve())
         # An initLimit is 2 s: nobody waits that long for who is dead.
@@ -306,7 +307,7 @@ def test_the_winner_dies_at_once_and_another_one_leads(seed: int) -> None:
         winner.start()
         cluster.run_until(cluster.all_serve)
         leader_of(cluster).kill()
-        for member in members:
+        for member in cluster.members.values():
             if not member.is_up:
                 member.start()
     converge(cluster)
@@ -339,9 +340,8 @@ def test_a_server_stuck_in_a_snapshot_holds_nobody_up(monkeypatch: pytest.Monkey
     cluster.net.cut(leader.sid, away.sid)
     writer = Writer(cluster, leader)
     for _ in range(50):
-        sent = len(writer.sent)
         writer.write()
-        assert cluster.run_until(lambda sent=sent: len(writer.acked) > sent, step_ms=1) < 20
+        assert cluster.run_until(lambda: len(writer.acked) == len(writer.sent), step_ms=1) < 20
     assert leader_of(cluster) is leader
     all_have(cluster, writer.acked)
 

@@ -20,8 +20,7 @@ from coati.testing.disk import SimDisk
 from coati.testing.sim_member import TracedCluster
 from coati.wire.quorum import LOOKING, PROPOSAL, Packet
 from coati.zab.learner import CHOOSING, INSTALLING
-from tests.server.regressionkit import Writer, all_have, has_all, restarted
-from tests.server.test_hub import (
+from tests.server.clusterkit import (
     alone,
     behind,
     converge,
@@ -34,14 +33,9 @@ from tests.server.test_hub import (
     learner_link,
     start,
 )
+from tests.server.regressionkit import Writer, all_have, has_all, restarted
 
 EPHEMERAL = 1
-
-
-@pytest.fixture
-def no_diffs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is behind what is in memory gets a snapshot."""
-    monkeypatch.setattr(cluster_module, "DIFF_LIMIT_BYTES", -1)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -318,7 +312,7 @@ def test_the_counter_runs_over_under_load() -> None:
         while writer.client.is_open:
             writer.write_for(4)
         acked += writer.acked
-        assert cluster.run_until(lambda epoch=epoch: cluster.leader() is not None and cluster.all_serve()) < 2000
+        assert cluster.run_until(lambda: cluster.leader() is not None and cluster.all_serve()) < 2000
         assert leader_of(cluster).store.current_epoch == epoch + 1
     all_have(cluster, acked)
     assert leader_of(cluster).store.current_epoch == first + 3

@@ -6,6 +6,8 @@ guarantees for sessions. Tests that take `parts` are also run on broken servers,
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coati import errors
@@ -25,6 +27,7 @@ from coati.testing.server import (
 from coati.wire import codes
 from coati.wire.jute import Writer
 from coati.wire.records import ACL, CreateTTLRequest, Id
+from tests.now import now
 from tests.server.kit import EPHEMERAL, TICK_MS, auth_body, joined, serve, xids
 
 # Handshake
@@ -241,7 +244,7 @@ def test_a_silent_session_expires_after_its_timeout_and_within_a_tick(offset_ms:
     client.ping()
     server.run(0)
     server.run(10_000)
-    assert client.is_open
+    assert now(client.is_open)
     assert b"/mine" in server.tree.nodes
     server.run(TICK_MS + 10)
     assert not client.is_open
@@ -472,7 +475,7 @@ def ttl_body(path: bytes, ttl_ms: int) -> bytes:
     return w.getvalue()
 
 
-def reaping(**settings: int) -> SimConfig:
+def reaping(**settings: Any) -> SimConfig:
     replica = ReplicaConfig(container_interval_ms=10_000, **settings)
     return SimConfig(replica=replica, tree=TreeConfig(extended_types=True))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from coati.server.stats import ServerStats, Summary
@@ -136,7 +138,8 @@ def test_bytes_and_packets_of_each_kind() -> None:
 
 
 def test_instant_reads_are_in_every_summary_that_is_looked_at() -> None:
-    for look in (lambda stats: stats.latency, lambda stats: stats.summaries):
+    looks: list[Callable[[ServerStats], object]] = [lambda stats: stats.latency, lambda stats: stats.summaries]
+    for look in looks:
         stats = ServerStats()
         stats.on_reads(3, 4)
         stats.on_reads(5)

@@ -30,6 +30,7 @@ from coati.wire.txns import encode_txn
 from tests.core.kit import Core
 from tests.core.test_replay import fingerprint
 from tests.core.workload import Workload
+from tests.now import now
 from tests.storage.kit import Row, encode_znodes
 from tools import javapeer
 
@@ -147,7 +148,7 @@ def test_large_znodes_are_sent_in_pieces_and_taken_in_as_they_come() -> None:
         piece = sender.next_piece()
         assert len(piece) < PIECE_BYTES + 16 * 101_000
         stream.feed(piece)
-        if not stream.ready:
+        if not now(stream.ready):
             was_full += 1
             disk.run()
             assert stream.ready
@@ -170,7 +171,7 @@ def test_the_stream_fits_the_reader_of_packets() -> None:
         found: list[tuple[int, int]] = []
         for pos in range(0, len(wire), size):
             data = wire[pos : pos + size]
-            if not reader.is_raw:
+            if not now(reader.is_raw):
                 packets = reader.feed(data)
                 found += [(packet.type, packet.zxid) for packet in packets]
                 if not reader.is_raw:

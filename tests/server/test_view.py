@@ -60,7 +60,8 @@ def view(config: ServerConfig, replica: Replica) -> LiveView:
 
 def test_nothing_is_connected_before_there_is_a_listener(view: LiveView) -> None:
     assert view.connection_count() == 0
-    assert list(view.connections()) == view.connection_deadlines() == []
+    assert list(view.connections()) == []
+    assert view.connection_deadlines() == []
     assert not view.is_serving()
     assert not view.is_read_only()
     assert view.mode() == "standalone"
@@ -123,4 +124,5 @@ def test_watches_may_go_while_they_are_shown(view: LiveView, replica: Replica) -
     assert next(by_session) == (1, [b"/a", b"/b"])
     replica.watches.remove_watcher(second)
     replica.watches.remove_watcher(first)
-    assert list(by_path) == list(by_session) == []
+    assert list(by_path) == []
+    assert list(by_session) == []

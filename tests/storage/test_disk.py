@@ -9,6 +9,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from random import Random
@@ -206,7 +207,7 @@ def test_a_lock_is_held_by_one(bench: Bench) -> None:
 def test_jobs_run_in_order_and_tell_their_ends(bench: Bench) -> None:
     seen: list[object] = []
     for number in range(3):
-        bench.disk.submit(lambda number=number: seen.append(number), lambda error: seen.append(error))
+        bench.disk.submit(partial(seen.append, number), lambda error: seen.append(error))
     bench.settle()
     assert [item for item in seen if item is not None] == [0, 1, 2]
     assert seen.count(None) == 3
@@ -435,7 +436,8 @@ def test_errors_come_at_the_call_they_were_asked_for() -> None:
     assert disk.get("/d/a") == b"1234"
     a.append(b"56")
     assert disk.get("/d/a") == b"123456"
-    for kind, call in (("allocate", lambda: a.allocate(100)), ("truncate", lambda: a.truncate(1))):
+    calls: dict[str, Callable[[], None]] = {"allocate": lambda: a.allocate(100), "truncate": lambda: a.truncate(1)}
+    for kind, call in calls.items():
         disk.fail(kind, 1, errno.EIO)
         with pytest.raises(OSError, match="Input/output"):
             call()

@@ -285,7 +285,7 @@ class Storm:
             else:
                 state.put(path, damaged)
             # An empty directory is no worse than a new disk. Java takes half a snapshot for none.
-            right = [[]] if damaged is None or not list_logs(state, DIRECTORY) else []
+            right: list[list[tuple[int, bytes]]] = [[]] if damaged is None or not list_logs(state, DIRECTORY) else []
             if not is_told:
                 right += [self.old[:count] for count in range(len(self.old) + 1)]
             java = as_java_loads(state)

@@ -19,6 +19,7 @@ from coati.storage.snapshot import READ_BYTES, SnapshotFile, SnapshotReader, che
 from coati.storage.store import Store, ZxidDigest
 from coati.testing.disk import SimDisk
 from coati.wire.records import ACL, Id
+from tests.now import now
 from tests.storage.kit import (
     DIRECTORY,
     ROOT,
@@ -369,7 +370,7 @@ def test_the_writer_says_when_the_disk_cannot_keep_up() -> None:
     store = open_store(disk)
     writer = store.begin_snapshot(0, {}, {})
     added = 0
-    while writer.ready:
+    while now(writer.ready):
         writer.add(encode_znodes([(b"/n%d" % added, bytes(100_000), -1, *range(9))]))
         added += 1
     assert added < 60

@@ -302,8 +302,10 @@ def test_a_failure_is_for_good(kind: str, at: int) -> None:
     assert fault.seen == 1, "never tried again"
     assert len(errors) == 2
     assert all(isinstance(error, StorageFailed) for error in errors)
-    assert store.failed is errors[0]
-    assert isinstance(store.failed.__cause__, OSError)
+    failed = store.failed
+    assert failed is not None
+    assert failed is errors[0]
+    assert isinstance(failed.__cause__, OSError)
     assert store.synced_zxid == 0
     with pytest.raises(StorageFailed):
         append(store, 3)
@@ -728,7 +730,7 @@ def test_a_store_on_the_real_disk_with_a_real_loop(tmp_path: Path) -> None:
         for _ in range(20):
             append(store, *itertools.islice(zxids, 5))
             future = loop.create_future()
-            store.sync(lambda error, future=future: future.set_result(error))
+            store.sync(future.set_result)
             assert await future is None
             synced.append(store.synced_zxid)
         writer = store.begin_snapshot(store.synced_zxid, {}, {1: []})

@@ -11,7 +11,7 @@ from coati.core.sessions import session_password
 from coati.testing import history
 from coati.testing.check_sessions import SessionRules
 from coati.testing.checkers import Rules, check
-from coati.testing.cluster import ClusterConfig, SimCluster, SimMember
+from coati.testing.cluster import SimCluster
 from coati.testing.gate import DUE, ENDED, HEARD, SOON, Gate
 from coati.testing.history import Trace
 from coati.testing.reports import Reports
@@ -21,29 +21,11 @@ from coati.wire.quorum import LEADING
 from coati.wire.txns import CloseSessionTxn
 from coati.wire.zxid import COUNTER_MAX, counter_of, epoch_of, make_zxid
 from coati.zab.leader import Leader
+from tests.server.clusterkit import joined, leader_of, start
 from tests.testing.kit import ids_of
 from tests.testing.script import BASE, Script
 
 SYNC_MS = 1000
-
-
-def start(seed: int = 1, **options: object) -> SimCluster:
-    """Ticks of 200 ms, a syncLimit of 5 of them."""
-    cluster = SimCluster(ClusterConfig(**options), dice=Random(seed)).start()  # type: ignore[arg-type]  # its fields
-    cluster.run_until(cluster.all_serve)
-    return cluster
-
-
-def leader_of(cluster: SimCluster) -> SimMember:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def joined(cluster: SimCluster, member: SimMember) -> SimClient:
-    client = member.client()
-    cluster.run_until(lambda: client.session_id != 0)
-    return client
 
 
 def has_session(client: SimClient) -> bool:

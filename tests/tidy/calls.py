@@ -25,7 +25,8 @@ class Ban:
 OUTSIDE: Final = ("coati.cli", "coati.bench", "coati.console", "coati.testing")
 
 BANS: Final = (
-    Ban(("time.time", "time.time_ns", "datetime.datetime.now", "datetime.datetime.utcnow"), ("coati.server.clock",),
+    Ban(("time.time", "time.time_ns", "datetime.datetime.now", "datetime.datetime.utcnow"),
+        ("coati.server.clock", "coati.recipes.wallclock"),
         "wall time comes from the Clock"),
     Ban(("time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns"),
         ("coati.server.clock", "coati.storage.disk", *OUTSIDE), "monotonic time comes from the Clock or as now_ms"),
@@ -33,12 +34,13 @@ BANS: Final = (
     Ban(("random.",), (), "dice come from the Entropy seam"),
     Ban(("secrets.", "os.urandom", "uuid."), ("coati.server.main", "coati.bench"),
         "the seed comes from one place"),
-    Ban(("os.environ", "os.environb", "os.getenv"), ("coati.cli", "coati.server.config"),
+    Ban(("os.environ", "os.environb", "os.getenv"), ("coati.cli", "coati.server.config", "coati.testing.children"),
         "the environment is read in cli and server/config.py"),
     Ban(("print", "sys.stdout", "sys.stderr"), ("coati.cli", "coati.bench"),
         "only the command line writes"),
     Ban(("open", "os.open", "io.open", ".read_text", ".write_text", ".read_bytes", ".write_bytes"),
-        ("coati.storage.disk", "coati.server.config", "coati.cli", "coati.bench"), "files are the Disk's"),
+        ("coati.storage.disk", "coati.server.config", "coati.server.embed", "coati.cli", "coati.bench",
+         "coati.testing.children"), "files are the Disk's"),
     Ban(("os._exit", "exit", "quit"), (), "a process ends by returning from main"),
     Ban(("eval", "exec", "compile", "__import__", "globals", "locals"), (), "code is not made at run time"),
     Ban(("importlib.",), ("coati.cli.main",), "imports are statements"),
@@ -47,8 +49,8 @@ BANS: Final = (
     # In a coroutine of the client's, a sleep is the timer: its loop may be a simulated one.
     Ban(("asyncio.sleep",), (*OUTSIDE, "coati.client", "coati.recipes", "coati.patterns"),
         "a timer is set, not slept through"),
-    Ban(("threading.Thread", "concurrent.futures."), ("coati.storage.disk", "coati.bench", "coati.testing", "coati.sync"),
-        "one loop, and one disk thread"),
+    Ban(("threading.Thread", "concurrent.futures."),
+        ("coati.storage.disk", "coati.bench", "coati.testing", "coati.sync"), "one loop, and one disk thread"),
 )  # fmt: skip
 # A Random made from a seed is the seam itself, and may be made where the seed is known.
 SEEDED: Final = ("random.Random",)

@@ -63,11 +63,17 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),
     "coati.client.hosts": Room(CLIENT, ("random",)),
+    "coati.client.levels": Room(CLIENT),
     "coati.client.ops": Room(CLIENT),
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
     "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.recipes.balance": Room((), ("random",)),
+    "coati.recipes.instances": Room((), ("json", "urllib")),
+    "coati.recipes.lease": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "json")),
+    # Leases, delays and schedules are agreed on by the time of day.
+    "coati.recipes.wallclock": Room((), ("time",)),
     # Applications of the recipes, as a user would write them.
     "coati.patterns": Room(
         ("coati.client", "coati.recipes", "coati.errors"),
@@ -84,11 +90,17 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.cli.log": Room(("coati.errors", "coati.storage"), None, ("click", "rich")),
     "coati.cli.simulate": Room(("coati.errors", "coati.testing"), None, ("click", "rich")),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
+    # Beside the package, for the front door costs more than a run of pytest should that does not need it.
+    "coati_pytest": Room(("coati", "coati.testing.background", "coati.testing.pytest"), None, ("pytest",)),
     "coati.testing": Room((*SERVER, "coati.server", "coati.client", "coati.recipes"), None, ("hypothesis", "pytest")),
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
-LAZY: Final[frozenset[tuple[str, str]]] = frozenset()
+# A server to embed is a whole server, and the pure modules beside it need no loop.
+# And every run of pytest loads the plugin.
+LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
+    (("coati.server", "coati.server.embed"), ("coati_pytest", "coati.testing.pytest"))
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def test_plain_is_the_default() -> None:
     validate_path(b"/a")
     with pytest.raises(BadArguments) as refused:
         validate_path(b"/a/")
-    assert (refused.value.code, refused.value.path) == (BAD_ARGUMENTS, b"/a/")
+    assert (refused.value.code, refused.value.path) == (BAD_ARGUMENTS, "/a/")
     validate_path(b"/a/", True)
 
 

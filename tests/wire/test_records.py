@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -261,7 +261,13 @@ def java_bytes(kind: str, value: Any) -> bytes:
         return len(data).to_bytes(4, "big") + data
     if kind in schema.SCALARS:
         w = Writer()
-        {"int": w.int32, "long": w.int64, "bool": w.boolean, "buffer": w.buffer}[kind](value)
+        writers: dict[str, Callable[[Any], None]] = {
+            "int": w.int32,
+            "long": w.int64,
+            "bool": w.boolean,
+            "buffer": w.buffer,
+        }
+        writers[kind](value)
         return w.getvalue()
     return b"".join(java_bytes(inner, getattr(value, field)) for field, inner in schema.TABLE[kind])
 

@@ -200,8 +200,9 @@ class Bench:
         self.log = [entry for entry in self.log if entry[0] <= wanted]
         self.trace.append(f"truncate {name(wanted)}")
         if self.base > wanted:
+            # As coati.zab.peer has it; whoever follows next begins with nothing.
             self.base = 0
-            self.learner.on_truncated(None)
+            self.learner.refuse("TRUNC below the snapshot")
         else:
             self.learner.on_truncated(self.end())
         return self.turn()

@@ -197,7 +197,11 @@ class Ring:
             peer.base, peer.log = [], []
         peer.tree = [entry for entry in peer.tree if entry[0] <= peer.last()]
         peer.history.clear(peer.last())
-        learner.on_truncated(peer.last() if peer.base or peer.log else None)
+        if peer.base or peer.log:
+            learner.on_truncated(peer.last())
+        else:
+            # As coati.zab.peer has it; whoever follows next begins with nothing.
+            learner.refuse("TRUNC below the snapshot")
 
     # Roles.
 

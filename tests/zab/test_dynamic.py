@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coati.wire.quorum import LOOKING, Notification
-from coati.zab.dynamic import DynamicPeer, make_peer
+from coati.zab.dynamic import DynamicPeer
 from coati.zab.outbox import Outbox
 from coati.zab.peer import Peer, PeerConfig
 from coati.zab.quorum import View
@@ -12,7 +12,7 @@ from tests.zab.leaderkit import LIMITS, view_of
 
 
 def peer_of(view: View, seen: View | None, *, is_dynamic: bool) -> Peer:
-    return make_peer(
+    return (DynamicPeer if is_dynamic else Peer)(
         PeerConfig(1, view, limits=LIMITS, is_dynamic=is_dynamic, seen=seen),
         Outbox(),
         last_zxid=0,

@@ -10,6 +10,7 @@ from coati.wire.quorum import FOLLOWING, LEADING, LOOKING, OBSERVING, Notificati
 from coati.zab.election import NO_DATA, NOBODY, Election, Vote
 from coati.zab.outbox import Outbox
 from coati.zab.quorum import View
+from tests.now import now
 from tests.zab.electionkit import Desk, Ensemble, Kind, said, view_of
 
 LAST = 2**63 - 1
@@ -137,7 +138,7 @@ def test_votes_of_an_earlier_round_are_answered_and_not_counted(kind: Kind) -> N
     desk.hear(1, LOOKING, 3, round=1)
     assert desk.told() == {1: (LOOKING, 3, 0, 2, 0)}
     desk.wait(500)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 def test_votes_do_not_count_in_the_next_round(kind: Kind) -> None:
@@ -146,7 +147,7 @@ def test_votes_do_not_count_in_the_next_round(kind: Kind) -> None:
     desk.hear(2, LOOKING, 1, round=2)
     desk.hear(2, LOOKING, 5, round=2)
     desk.wait(1000)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(3, LOOKING, 5, round=2)
     desk.wait(200)
     assert desk.leader == 5
@@ -158,7 +159,7 @@ def test_a_server_that_came_back_is_not_counted_for_what_it_said_before(kind: Ki
     desk.hear(1, LOOKING, 2, round=2)
     desk.hear(1, LOOKING, 1, round=1)
     desk.wait(1000)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 # The end of a round
@@ -168,7 +169,7 @@ def test_a_round_ends_when_nobody_better_comes_for_a_while(kind: Kind) -> None:
     desk = Desk(2, view_of(3), zxid=5, kind=kind)
     desk.hear(1, LOOKING, 2, 5)
     desk.wait(199)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.wait(1)
     assert (desk.leader, desk.election.state) == (2, LEADING)
     assert desk.election.next_deadline_ms() is None
@@ -188,13 +189,13 @@ def test_a_crashed_leader_is_not_waited_for(kind: Kind) -> None:
     """finalizeWait is for votes that may still come. Most elections begin with a crash, whose vote does not."""
     desk = failed_over(2, view_of(3), 5, kind)
     desk.hear(1, LOOKING, 2, 5, round=2)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.election.on_refused(desk.now_ms, 3)
     assert (desk.leader, desk.election.state) == (2, LEADING)
     # The other order: the quorum comes last.
     desk = failed_over(2, view_of(3), 5, kind)
     desk.election.on_refused(desk.now_ms, 3)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(1, LOOKING, 2, 5, round=2)
     assert desk.leader == 2
 
@@ -204,9 +205,9 @@ def test_who_is_starting_waits_for_others_that_may_be_too(kind: Kind) -> None:
     desk = Desk(2, view_of(3), zxid=5, kind=kind)
     desk.election.on_refused(desk.now_ms, 3)
     desk.hear(1, LOOKING, 2, 5)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.wait(199)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(3, LOOKING, 3, 6)
     assert desk.election.vote.leader == 3
 
@@ -219,7 +220,7 @@ def test_who_was_refused_and_speaks_is_waited_for_again(kind: Kind) -> None:
     desk.hear(4, LOOKING, 4, 5)
     desk.hear(1, LOOKING, 2, 5, round=2)
     desk.hear(3, LOOKING, 2, 5, round=2)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.election.on_refused(desk.now_ms, 4)
     assert desk.leader == 2
 
@@ -230,7 +231,7 @@ def test_a_crash_of_the_one_elected_decides_nothing(kind: Kind) -> None:
     desk.hear(1, LOOKING, 3, 6, round=2)
     desk.hear(4, LOOKING, 3, 6, round=2)
     desk.election.on_refused(desk.now_ms, 3)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 def test_a_refusal_while_there_is_a_leader_means_nothing(kind: Kind) -> None:
@@ -243,7 +244,7 @@ def test_a_refusal_while_there_is_a_leader_means_nothing(kind: Kind) -> None:
     desk.election.on_refused(desk.now_ms, 1)
     desk.election.begin(desk.now_ms, desk.own)
     desk.hear(3, LOOKING, 2, 5, round=3)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 def test_a_better_vote_in_the_last_moment_is_waited_for(kind: Kind) -> None:
@@ -254,7 +255,7 @@ def test_a_better_vote_in_the_last_moment_is_waited_for(kind: Kind) -> None:
     desk.wait(199)
     desk.hear(3, LOOKING, 3, 6)
     desk.wait(1000)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(1, LOOKING, 3, 6)
     desk.wait(200)
     assert (desk.leader, desk.election.state) == (3, FOLLOWING)
@@ -268,7 +269,7 @@ def test_a_better_vote_with_its_quorum_has_its_own_wait(kind: Kind) -> None:
     desk.hear(1, LOOKING, 4)
     desk.hear(3, LOOKING, 4)
     desk.wait(199)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.wait(1)
     assert desk.leader == 4
 
@@ -290,14 +291,14 @@ def test_a_quorum_that_falls_apart_decides_nothing(kind: Kind) -> None:
     desk.wait(100)
     desk.hear(1, LOOKING, 1, 4, round=0)
     desk.wait(300)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 def test_nothing_is_waited_for_when_all_were_heard(kind: Kind) -> None:
     desk = Desk(2, view_of(4), zxid=5, kind=kind)
     desk.hear(1, LOOKING, 2, 5)
     desk.hear(4, LOOKING, 4, 3)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     # 4 has not heard of 2 yet; it had its say all the same.
     desk.hear(3, LOOKING, 2, 5)
     assert desk.leader == 2
@@ -315,7 +316,7 @@ def test_who_has_decided_was_not_heard_in_this_round(kind: Kind) -> None:
     desk.hear(1, FOLLOWING, 1, 9, epoch=9)
     desk.hear(4, LOOKING, 2)
     desk.hear(3, LOOKING, 2)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.wait(200)
     assert desk.leader == 2
 
@@ -365,7 +366,7 @@ def test_a_late_joiner_compares_only_leader_and_epoch(kind: Kind) -> None:
     desk = Desk(1, view_of(5), zxid=99, epoch=5, kind=kind)
     desk.hear(2, FOLLOWING, 4, 7, round=3, epoch=6)
     desk.hear(3, FOLLOWING, 4, 8, round=9, epoch=6)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(4, LEADING, 4, 9, round=10, epoch=6)
     assert (desk.leader, desk.election.state, desk.election.round) == (4, FOLLOWING, 10)
 
@@ -381,7 +382,7 @@ def test_a_late_joiner_needs_a_quorum(other: tuple[int, int, int, int, int, int]
     desk.hear(2, FOLLOWING, 4, 7, round=3, epoch=6)
     desk.hear(4, LEADING, 4, 9, round=3, epoch=6)
     desk.hear(*other)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(5, FOLLOWING, 4, 7, round=3, epoch=6)
     assert desk.leader == 4
 
@@ -393,7 +394,7 @@ def test_nobody_follows_a_leader_that_does_not_say_so(round_: int, kind: Kind) -
     for sid in (2, 3, 5):
         desk.hear(sid, FOLLOWING, 4, 7, round=round_, epoch=6)
     desk.hear(4, FOLLOWING, 4, 7, round=round_, epoch=6)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(4, LEADING, 4, 7, round=round_, epoch=6)
     assert (desk.leader, desk.election.round) == (4, round_)
 
@@ -404,7 +405,7 @@ def test_a_follower_that_looks_again_does_not_count(kind: Kind) -> None:
         desk.hear(sid, FOLLOWING, 4, 7, round=3, epoch=6)
     desk.hear(2, LOOKING, 2, 7, round=0, epoch=6)
     desk.hear(4, LEADING, 4, 7, round=3, epoch=6)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 def test_a_leader_is_told_by_its_followers_if_it_is_of_their_round(kind: Kind) -> None:
@@ -418,7 +419,7 @@ def test_a_leader_is_not_made_by_followers_of_its_former_life(kind: Kind) -> Non
     desk = Desk(3, view_of(3), kind=kind)
     for sid in (1, 2):
         desk.hear(sid, FOLLOWING, 3, 0, round=7)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 def test_epochs_do_not_matter_within_a_round(kind: Kind) -> None:
@@ -426,7 +427,7 @@ def test_epochs_do_not_matter_within_a_round(kind: Kind) -> None:
     desk = Desk(1, view_of(5), kind=kind)
     desk.hear(2, FOLLOWING, 4, 7, epoch=5)
     desk.hear(3, FOLLOWING, 4, 7, epoch=6)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(4, LEADING, 4, 7, epoch=6)
     assert desk.leader == 4
 
@@ -438,7 +439,7 @@ def test_of_servers_too_old_for_a_version_only_the_leader_is_compared(kind: Kind
         old = Notification(FOLLOWING, 4, 7, 9, epoch)
         old.version = 0
         desk.election.on_vote(desk.now_ms, sid, old)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(4, LEADING, 4, 7, round=9, epoch=6)
     assert desk.leader == 4
 
@@ -467,7 +468,7 @@ def test_an_observer_votes_for_nobody_and_follows_the_quorum(kind: Kind) -> None
     assert desk.told()[1] == (LOOKING, NOBODY, NOBODY, 1, NOBODY)
     desk.hear(1, LOOKING, 2)
     desk.wait(1000)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(2, LOOKING, 2)
     desk.wait(200)
     assert (desk.leader, desk.election.state) == (2, OBSERVING)
@@ -528,7 +529,7 @@ def test_who_lost_its_data_only_follows(kind: Kind) -> None:
     desk.hear(2, LOOKING, 2, 5)
     desk.hear(1, LOOKING, 2, 5)
     desk.wait(1000)
-    assert desk.leader is None
+    assert now(desk.leader) is None
     desk.hear(1, FOLLOWING, 2, 5)
     desk.hear(2, LEADING, 2, 5)
     assert desk.leader == 2
@@ -604,7 +605,7 @@ def test_links_are_made_anew_when_no_vote_could_leave(kind: Kind) -> None:
     desk = Desk(1, view_of(3), kind=kind)
     desk.election.on_delivered()
     desk.wait(200)
-    assert not desk.outbox.reconnect
+    assert not now(desk.outbox.reconnect)
     desk.wait(400)
     assert desk.outbox.reconnect
     # They are sent all the same, to be there when a link is.
@@ -636,14 +637,14 @@ def test_a_new_election_forgets_the_last_one(kind: Kind) -> None:
     desk.hear(1, FOLLOWING, 3, 9, round=4, epoch=2)
     desk.hear(1, LOOKING, 3)
     desk.hear(3, LOOKING, 3)
-    assert desk.leader == 3
+    assert now(desk.leader) == 3
     desk.told()
     desk.election.begin(desk.now_ms, Vote(2, 5, 1))
     assert (desk.leader, desk.election.state) == (None, LOOKING)
     assert desk.told() == {1: (LOOKING, 2, 5, 2, 1), 3: (LOOKING, 2, 5, 2, 1)}
     desk.hear(3, LEADING, 3, 9, round=4, epoch=2)
     desk.wait(1000)
-    assert desk.leader is None
+    assert now(desk.leader) is None
 
 
 def leading() -> Desk:

@@ -257,11 +257,12 @@ class Ensemble:
         server.waiting = []
         self.count("truncations")
         if zxid < server.base_zxid():
+            # As coati.zab.peer has it; whoever follows next begins with nothing.
             server.base, server.log = [], []
-            server.learner.on_truncated(None)
+            server.learner.refuse("TRUNC below the snapshot")
         else:
             server.learner.on_truncated(server.last_zxid())
-        if server.learner.delivered_zxid < (server.tree[-1][0] if server.tree else 0):
+        if server.last_zxid() < (server.tree[-1][0] if server.tree else 0):
             server.reload()
 
     def pump(self, link: int) -> None:
@@ -329,7 +330,7 @@ class Ensemble:
                     role.on_tick(self.now_ms)
                     self.take(server)
         elif chance < 0.985:
-            idle = [server for server in self.servers.values() if server.leader is server.learner is None]
+            idle = [server for server in self.servers.values() if server.leader is None and server.learner is None]
             if idle:
                 self.join(self.dice.choice(idle))
         elif chance < 0.992 and not calm:

@@ -23,7 +23,8 @@ from coati.wire.quorum import (
     encode_request,
 )
 from coati.zab.outbox import NOTHING
-from tests.zab.leaderkit import TICK_MS, Bench, established, pong, refused, view_of, z
+from tests.zab.leaderkit import TICK_MS, Bench, established, pong, refused, view_of
+from tests.zab.learnerkit import z
 
 
 @pytest.mark.parametrize(

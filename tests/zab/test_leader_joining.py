@@ -5,7 +5,8 @@ from __future__ import annotations
 from coati.zab import attendance
 from coati.zab.history import History
 from coati.zab.leader import Leader
-from tests.zab.leaderkit import INIT_MS, TICK_MS, Bench, established, payload, refused, view_of, wait, z
+from tests.zab.leaderkit import INIT_MS, TICK_MS, Bench, established, refused, view_of, wait
+from tests.zab.learnerkit import payload, z
 
 JOINED = ["LEADERINFO 2:0", "DIFF 1:3", "NEWLEADER 2:0"]
 

@@ -84,7 +84,7 @@ class ForgetsTheTail(Learner):
 
 
 class KeepsTheTailThatWasCut(Learner):
-    def on_truncated(self, last_zxid: int | None) -> None:
+    def on_truncated(self, last_zxid: int) -> None:
         committed = list(self._committed)
         super().on_truncated(last_zxid)
         self._committed.clear()
@@ -92,13 +92,13 @@ class KeepsTheTailThatWasCut(Learner):
 
 
 class GoesOnWithAnotherCut(Learner):
-    def on_truncated(self, last_zxid: int | None) -> None:
-        self._truncate_to = last_zxid or 0
+    def on_truncated(self, last_zxid: int) -> None:
+        self._truncate_to = last_zxid
         super().on_truncated(last_zxid)
 
 
 class GoesOnAtTheOldEnd(Learner):
-    def on_truncated(self, last_zxid: int | None) -> None:
+    def on_truncated(self, last_zxid: int) -> None:
         old_zxid = self.proposed_zxid
         super().on_truncated(last_zxid)
         self.proposed_zxid = old_zxid

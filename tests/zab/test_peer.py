@@ -37,6 +37,7 @@ from coati.zab.leader import Leader
 from coati.zab.learner import DIALING, Learner
 from coati.zab.outbox import NOTHING, Outbox
 from coati.zab.peer import NOWHERE_ZXID, Entry, Peer, PeerConfig
+from tests.now import now
 from tests.zab.leaderkit import view_of
 from tests.zab.learnerkit import payload, z
 
@@ -398,11 +399,11 @@ def test_a_cut_that_cannot_be_had_makes_the_same_leader_send_a_snapshot() -> Non
     bench = unfinished()
     bench.take()
     peer = bench.peer
-    assert not peer.can_ask_for_snapshot
+    assert not now(peer.can_ask_for_snapshot)
     bench.follow(8, 3, 3, upto=ACKEPOCH)
     assert told(bench) == (z("2:3"), 2)
     bench.say(8, TRUNC, z("2:2"))
-    assert peer.can_ask_for_snapshot
+    assert now(peer.can_ask_for_snapshot)
     # The disk has been read anew, with all that is logged.
     term, dials = peer.term, len(bench.outbox.dials)
     peer.on_truncated(None, z("2:3"), bench.now_ms)
@@ -417,10 +418,10 @@ def test_a_cut_that_cannot_be_had_makes_the_same_leader_send_a_snapshot() -> Non
     bench.say(9, LEADERINFO, make_zxid(3, 0), encode_int(0x10000))
     assert told(bench) == (NOWHERE_ZXID, -1)
     # If he wants a cut again, there is no other way.
-    assert not peer.can_ask_for_snapshot
+    assert not now(peer.can_ask_for_snapshot)
     bench.lose(9).follow(10, 2, 4, upto=ACKEPOCH)
     assert told(bench) == (z("2:3"), 2)
-    assert peer.can_ask_for_snapshot
+    assert now(peer.can_ask_for_snapshot)
     bench.lose(10).follow(11, 2, 4, upto=ACKEPOCH).say(11, SNAP, z("4:1"))
     peer.on_snapshot_installed(z("4:1"), bench.now_ms)
     bench.lose(11).follow(12, 2, 4, upto=ACKEPOCH)
@@ -565,7 +566,7 @@ def test_bytes_of_a_snapshot_are_a_sign_of_life() -> None:
     bench.wait(INIT_MS - 1)
     bench.peer.on_heard(7, bench.now_ms)
     bench.wait(INIT_MS - 1)
-    assert bench.peer.role is not None
+    assert now(bench.peer.role) is not None
     # A learner forgives one silence while its own disk was waited for.
     bench.wait(2 * INIT_MS)
     assert bench.peer.role is None
@@ -582,7 +583,7 @@ def test_a_leader_does_not_wait_for_voters_that_have_changed_their_minds() -> No
     bench = Bench(3).elect(3)
     bench.vote(1, 1, rounds=1)
     bench.wait(TICK_MS)
-    assert bench.peer.role is not None, "there may be a quorum without it"
+    assert now(bench.peer.role) is not None, "there may be a quorum without it"
     bench.vote(2, 1, rounds=1)
     role = bench.leader()
     bench.wait(TICK_MS // 2)

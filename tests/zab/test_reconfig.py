@@ -106,6 +106,33 @@ def test_one_voter_is_enough_without_standalone() -> None:
     assert view.voters() == [3]
 
 
+@pytest.mark.parametrize(
+    ("members", "is_standalone_enabled", "err"),
+    [
+        ("server.1=h:1:2;3,server.2=i:1:2:observer;3", True, errors.MARSHALLING_ERROR),
+        ("server.1=h:1:2;3,server.2=i:1:2:observer;3", False, None),
+        ("server.1=h:1:2;3", True, errors.BAD_ARGUMENTS),
+        ("server.1=h:1:2;3", False, None),
+        ("server.1=h:1:2:observer;3", True, errors.MARSHALLING_ERROR),
+        ("server.1=h:1:2:observer;3", False, errors.MARSHALLING_ERROR),
+        ("version=7", True, errors.BAD_ARGUMENTS),
+        ("version=7", False, errors.MARSHALLING_ERROR),
+        ("server.1=h:1:2:observer;3,server.2=x", True, errors.BAD_ARGUMENTS),
+        ("server.1=h:1:2;3,server.2=i:1:2:observer;3,weight.1=1", True, errors.BAD_ARGUMENTS),
+    ],
+)
+def test_too_few_participants_for_their_observers(members: str, is_standalone_enabled: bool, err: int | None) -> None:
+    """Java stumbles over them (parseDynamicConfig); without observers it is the administrator who did."""
+    wish = Wish(None, None, members, -1)
+    if err is None:
+        view = next_view(view_of(1, 2, 3), wish, ZXID, is_standalone_enabled=is_standalone_enabled)
+        assert view.voters() == [1]
+        return
+    with pytest.raises(KeeperError) as refused:
+        next_view(view_of(1, 2, 3), wish, ZXID, is_standalone_enabled=is_standalone_enabled)
+    assert refused.value.code == err
+
+
 def test_a_quorum_of_two_views_is_one_of_each() -> None:
     joint = Joint(view_of(1, 2, 3), view_of(3, 4, 5))
     assert joint.voters() == [1, 2, 3, 4, 5]

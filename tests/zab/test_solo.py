@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from coati.zab.broadcast import Broadcast
@@ -61,15 +63,15 @@ def test_a_role_does_only_what_is_its_own() -> None:
     """Who is alone asks nobody, and who does not lead proposes nothing."""
     solo = Solo(1)
     assert solo.leads
-    for misuse in (
+    learner = Broadcast(leads=False, last_zxid=1)
+    misuses: list[Callable[[], object]] = [
         lambda: solo.request(1, 1, 1, b"", []),
         lambda: solo.revalidate(1, 4000),
         lambda: solo.sync(solo),
-    ):
-        with pytest.raises(AssertionError):
-            misuse()
-    learner = Broadcast(leads=False, last_zxid=1)
-    for misuse in (lambda: learner.next_zxid(), lambda: learner.propose(2, b"")):
+        lambda: learner.next_zxid(),
+        lambda: learner.propose(2, b""),
+    ]
+    for misuse in misuses:
         with pytest.raises(AssertionError):
             misuse()
     assert (learner.proposed_zxid, learner.delivered_zxid) == (1, 1)

@@ -10,13 +10,14 @@ import asyncio
 import copy
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from random import Random
 from struct import Struct
 from types import TracebackType
 from typing import Final, Self
 
-from coati.client import trees, watchtable
+from coati.client import levels, trees, watchtable
+from coati.client.cache import TreeCache
 from coati.client.core import Core, OnExpired, Options
 from coati.client.hosts import HostProvider, parse_connect_string, parse_host
 from coati.client.ops import (
@@ -39,6 +40,7 @@ from coati.client.ops import (
 )
 from coati.client.retry import Retry
 from coati.client.session import REPLY_HEADER_BYTES, Call, SessionConfig
+from coati.client.streams import Stream
 from coati.client.tls import TLS
 from coati.client.transaction import Transaction
 from coati.client.types import (
@@ -63,7 +65,7 @@ from coati.client.types import (
     parents_of,
 )
 from coati.client.watching import Trigger, Watch
-from coati.errors import BadVersion, ConnectionLoss, NodeExists, NoNode, NotEmpty
+from coati.errors import BadVersion, ConnectionLoss, MarshallingError, NoAuth, NodeExists, NoNode, NotEmpty
 from coati.wire import codes
 from coati.wire.jute import Reader, Writer
 from coati.wire.paths import validate_path
@@ -197,6 +199,8 @@ class BaseClient:
         try:
             # A server answers anything only after the session is there; this is answered by every version.
             await self.with_options(timeout=timeout).exists("/")
+        except NoAuth:
+            pass
         except BaseException:
             await core.pump.close()
             raise
@@ -218,9 +222,18 @@ class BaseClient:
         """For recipes: a task that is cancelled, at the latest, when the client is closed."""
         return self._core.pump.spawn(work)
 
+    def unique(self) -> str:
+        """For recipes: 32 hexadecimal digits that nobody else has."""
+        return f"{self._core.dice.getrandbits(128):032x}"
+
     def states(self) -> AsyncIterator[StateChange]:
         """The state now, then each change; ends with the client."""
         return self._core.pump.changes()
+
+    @property
+    def entropy(self) -> Random:
+        """For recipes: the dice of this client, for pauses and for names that nobody else gives."""
+        return self._core.dice
 
     @property
     def is_closed(self) -> bool:
@@ -234,9 +247,12 @@ class BaseClient:
 
     async def authenticate(self, auth: Auth) -> None:
         """Adds an identity, also for later connections. Raises AuthFailed, which ends the client, as servers do."""
-        self._core.machine.authenticate(auth.scheme, auth.credentials, self._core.pump.now_ms())
-        # Requests are answered in order: after this answer the server has judged.
-        await self.exists("/")
+        core = self._core
+        core.pump.loop()
+        core.machine.authenticate(auth.scheme, auth.credentials, core.pump.now_ms())
+        # Requests are answered in order: after this answer, whatever it is, the server has judged.
+        with suppress(NoAuth):
+            await self.exists("/")
 
     def set_hosts(self, hosts: str | Sequence[str]) -> None:
         """The servers are these now. The client moves if that keeps the load of the servers even."""
@@ -250,8 +266,9 @@ class BaseClient:
 
     def chroot(self, prefix: str) -> Self:
         """A view in which `prefix` is the root; the same session. The znode is not created."""
+        validate_path(prefix.encode())
         view = copy.copy(self)
-        view._set_chroot(self._chroot + prefix)
+        view._set_chroot((self._chroot + prefix).rstrip("/") or "/")
         return view
 
     def with_options(
@@ -296,6 +313,8 @@ class BaseClient:
         call = self._read(codes.OP_GET_DATA, _watched(where, watch))
         self._arm(call, where, watch, watchtable.DATA)
         payload = (await self._ask(call, "get", path)).payload
+        if len(payload) < _BODY + 4:
+            raise MarshallingError("data are cut short")
         size: int = _unpack_int(payload, _BODY)[0]
         end = _BODY + 4 + max(size, 0)
         return Node(path, payload[_BODY + 4 : end], stat_at(payload, end))
@@ -433,7 +452,11 @@ class BaseClient:
         raise self._core.explained(NoNode(path), "ensure", path)
 
     async def set(self, path: str, data: bytes, *, version: int = ANY) -> Stat:
-        """Sets the data. Raises NoNode, BadVersion, NoAuth."""
+        """Sets the data. Raises NoNode, BadVersion, NoAuth.
+
+        With a version it is repeated after a lost connection; BadVersion then has `maybe_applied` if it may be our own
+        doing that the version is another one.
+        """
         body = _sized(self._absolute(path)) + _sized(data) + _pack_int(version)
         call = self._write(codes.OP_SET_DATA, body)
         if version == ANY:
@@ -441,13 +464,12 @@ class BaseClient:
         try:
             return stat_at((await self._ask(call, "set", path, repeats=True)).payload, _BODY)
         except BadVersion as error:
-            if not error.maybe_applied:
-                raise
-            # Sent twice: the first one may be what changed the version.
-            node = await self.get(path)
-            if (node.version, node.data) != (version + 1, data):
-                raise
-            return node.stat
+            if error.maybe_applied:
+                # Sent twice: the first one may be what changed the version, and only other data at the next version
+                # prove that it was not. The same data prove nothing: others may have written them.
+                node = await self.get(path)
+                error.maybe_applied = node.version != version + 1 or node.data == data
+            raise
 
     async def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat:
         """Sets the data of a znode, and makes it if it is not there."""
@@ -474,14 +496,17 @@ class BaseClient:
                     raise
 
     async def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None:
-        """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth."""
+        """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth.
+
+        With a version it is repeated after a lost connection; NoNode then has `maybe_applied`: we may have deleted it.
+        """
         body = _sized(self._absolute(path)) + _pack_int(version)
         repeats = version != ANY or missing_ok
         try:
             await self._ask(self._write(codes.OP_DELETE, body), "delete", path, repeats=repeats)
-        except NoNode as error:
-            # Sent twice, it is our own doing that the znode is not there any more.
-            if not missing_ok and not error.maybe_applied:
+        except NoNode:
+            # Sent twice, it may be our own doing, or somebody else's: whoever asks not, says `missing_ok`.
+            if not missing_ok:
                 raise
 
     async def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
@@ -556,7 +581,22 @@ class BaseClient:
             self._core.pump.open_watches.pop(watch, None)
             self._unwatch(kind, where, watch)
 
-        return Watch(arm, show=self._shown, release=release, buffer=buffer)
+        return Watch(arm, path=path, show=self._shown, release=release, buffer=buffer)
+
+    def values(self, path: str) -> Stream[Node | None]:
+        """The znode now, then every newer one, None while it is missing; bursts come as one. Needs no block to start.
+
+        It goes on over lost connections and new sessions, and ends with the client. Raises NoAuth.
+        """
+        return levels.values(self.with_options(timeout=USE_SESSION), path)
+
+    def members(self, path: str) -> Stream[frozenset[str]]:
+        """The names of the children now, then every newer set; empty while the znode is missing. Else as `values`."""
+        return levels.members(self.with_options(timeout=USE_SESSION), path)
+
+    def cache(self, path: str, *, recursive: bool = True, depth: int | None = None, data: bool = True) -> TreeCache:
+        """A copy of a tree, or of so many levels of it below `path`, or of one znode, that follows the servers."""
+        return TreeCache(self.with_options(timeout=USE_SESSION), path, depth=depth if recursive else 0, data=data)
 
     def _arm(self, call: Call, where: bytes, trigger: Trigger | None, kind: int, missing_kind: int = -1) -> None:
         if trigger is None:

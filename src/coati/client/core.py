@@ -99,8 +99,11 @@ class Core:
             if not again or failures >= options.retry.attempts or self.pump.is_over:
                 failure.maybe_applied = unclear
                 raise self.explained(failure, verb, path)
-            if call.err == THROTTLED_OP:
-                await asyncio.sleep(options.retry.pause_s(failures, self.dice.random))
+            if call.failure is None:
+                pause_s = options.retry.pause_s(failures, self.dice.random)
+                if self.pump.now_ms() + pause_s * 1000 >= call.deadline_ms:
+                    raise self.explained(failure, verb, path)
+                await asyncio.sleep(pause_s)
             call = call.again()
 
     def explained(self, failure: ZKError, verb: str, path: str) -> ZKError:

@@ -106,6 +106,7 @@ class HostList:
         self._hosts = kept + added
         self._dice.shuffle(self._hosts)
         self._next = 0
+        self._preferred = []
         moves_to_old = self._share_of_old(old=len(old), kept=len(kept), added=len(added), stays=current in new)
         if current is None or moves_to_old is None:
             return False

@@ -234,7 +234,10 @@ def _index_of_fault(errors: Sequence[ZKError | None]) -> int:
         if isinstance(error, KeeperError) and error.code != -2:
             return index
     # All the same, as a server that refuses the session does.
-    return next(index for index, error in enumerate(errors) if error is not None)
+    for index, error in enumerate(errors):
+        if error is not None:
+            return index
+    raise MarshallingError("a multi failed, and no operation of it")
 
 
 def multi_read_results(ops: Sequence[Read], r: Reader) -> list[ReadResult]:

@@ -39,15 +39,22 @@ os.register_at_fork(after_in_child=_Forks.add)
 class Connection(asyncio.Protocol):
     """One connection of the session; silent once it is not the current one."""
 
-    __slots__ = ("_pump", "transport")
+    __slots__ = ("_pump", "ended", "transport")
 
     def __init__(self, pump: Pump) -> None:
         self._pump = pump
         self.transport: asyncio.Transport | None = None
+        # Why there is no connection any more.
+        self.ended: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses.
         self.transport = cast(asyncio.Transport, transport)
+
+    def abandon(self) -> None:
+        """Nobody wants it."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         pump = self._pump
@@ -57,9 +64,10 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         pump = self._pump
+        self.ended = f"the connection was lost: {exc or 'closed by the server'}"
         if pump.connection is self:
             pump.connection = None
-            pump.machine.on_closed(f"the connection was lost: {exc or 'closed by the server'}", pump.now_ms())
+            pump.machine.on_closed(self.ended, pump.now_ms())
             pump.flush()
 
 
@@ -78,7 +86,8 @@ class Pump:
         self._flush_is_due = False
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._dialing: asyncio.Task[None] | None = None
-        self._listeners: list[deque[StateChange]] = []
+        # By identity: two that have seen the same are equal.
+        self._listeners: dict[int, deque[StateChange]] = {}
         self._changed: asyncio.Future[None] | None = None
         # Those to tell that no event will come any more.
         self.open_watches: dict[Watch, None] = {}
@@ -111,7 +120,9 @@ class Pump:
         return self._loop
 
     def start(self) -> None:
-        """On the running loop."""
+        """On the running loop; once."""
+        if self._loop is not None:
+            return
         self._forks = _Forks.count
         self._loop = asyncio.get_running_loop()
         self.machine.start(self.now_ms())
@@ -134,7 +145,8 @@ class Pump:
         try:
             await future
         except asyncio.CancelledError:
-            machine.cancel(call)
+            machine.cancel(call, self.now_ms())
+            self.flush_soon()
             raise
 
     async def close(self) -> None:
@@ -144,38 +156,59 @@ class Pump:
         self.machine.close(self.now_ms())
         self.flush()
         try:
-            await self.reach(*ENDED)
+            while not self.is_over:
+                await self._change()
         finally:
-            self._drop()
+            if not self.is_over:
+                # Nobody waits for the answer any more.
+                self.machine.on_closed("closed by the caller", self.now_ms())
+                self.flush()
             tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reach(self, *states: State) -> State:
-        """Until the session is in one of these states."""
-        while self.machine.state not in states:
-            if self._changed is None or self._changed.done():
-                self._changed = self.loop().create_future()
-            await asyncio.shield(self._changed)
-        return self.machine.state
+        """Until the session is, or has been for a moment, in one of these. Raises what ended it if it never can be."""
+        seen = self._listen()
+        try:
+            while True:
+                while seen:
+                    state = seen.popleft().state
+                    if state in states:
+                        return state
+                if self.is_over:
+                    raise self.machine.ending()
+                await self._change()
+        finally:
+            self._unlisten(seen)
 
     async def changes(self) -> AsyncIterator[StateChange]:
         """The state now, then every change; ends with the client."""
-        state = self.machine.state
-        seen = deque([StateChange(state, state, str(self.machine.host or ""), "now")])
-        self._listeners.append(seen)
+        seen = self._listen()
         try:
             while True:
                 while seen:
                     yield seen.popleft()
                 if self.is_over:
                     return
-                if self._changed is None or self._changed.done():
-                    self._changed = self.loop().create_future()
-                await asyncio.shield(self._changed)
+                await self._change()
         finally:
-            self._listeners.remove(seen)
+            self._unlisten(seen)
+
+    def _listen(self) -> deque[StateChange]:
+        state = self.machine.state
+        seen = deque([StateChange(state, state, str(self.machine.host or ""), "now")])
+        self._listeners[id(seen)] = seen
+        return seen
+
+    def _unlisten(self, seen: deque[StateChange]) -> None:
+        del self._listeners[id(seen)]
+
+    async def _change(self) -> None:
+        if self._changed is None or self._changed.done():
+            self._changed = self.loop().create_future()
+        await asyncio.shield(self._changed)
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """A task that ends with the client at the latest."""
@@ -227,7 +260,7 @@ class Pump:
     def _tell(self, changes: list[StateChange]) -> None:
         if not changes:
             return
-        for seen in self._listeners:
+        for seen in self._listeners.values():
             seen.extend(changes)
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
@@ -237,7 +270,7 @@ class Pump:
                     mourner(change.reason)
         if self.is_over:
             for watch in list(self.open_watches):
-                watch.on_end()
+                watch.end()
             self.open_watches.clear()
 
     def _drop(self) -> None:
@@ -246,10 +279,12 @@ class Pump:
             self._dialing = None
         connection, self.connection = self.connection, None
         if connection is not None and connection.transport is not None:
-            # What was written still goes out; a peer that does not read must not hold the socket open.
-            connection.transport.close()
-            if self.machine.state is not State.CLOSED:
-                connection.transport.abort()
+            transport = connection.transport
+            if self.machine.state is State.CLOSED and not transport.get_write_buffer_size():
+                transport.close()
+            else:
+                # A peer that does not read must not hold the socket open.
+                transport.abort()
 
     async def _dial(self, host: Host) -> None:
         connection = Connection(self)
@@ -258,18 +293,30 @@ class Pump:
             await self.loop().create_connection(
                 lambda: connection, host.name, host.port, ssl=self._tls, server_hostname=name
             )
-        except OSError as error:
-            self._dialing = None
-            self._update_hosts()
-            self.machine.on_dial_failed(f"{host} cannot be reached: {error}", self.now_ms())
+        except (OSError, ValueError) as error:
+            # A ValueError stands for a name that no resolver takes.
+            failed: str | None = f"{host} cannot be reached: {error}"
         else:
-            self._dialing = None
+            failed = connection.ended
+        finally:
+            if self._dialing is not asyncio.current_task():
+                # Given up, and it may have come through all the same: a second connection would speak for the session.
+                connection.abandon()
+        if self._dialing is not asyncio.current_task():
+            return
+        self._dialing = None
+        if failed is None:
             self.connection = connection
             self.machine.on_connected(self.now_ms())
+        else:
+            self.machine.on_dial_failed(failed, self.now_ms())
         self.flush()
+        if failed is not None:
+            self._update_hosts()
 
     def _update_hosts(self) -> None:
         if self._provider is not None:
+            # The next server is chosen later. A provider that raises is reported as any failed task, and costs no more.
             hosts = [parse_host(text) for text in self._provider.hosts()]
             if hosts:
                 self.machine.hosts.update(hosts, None)
@@ -283,8 +330,8 @@ class Pump:
                     host.name, host.port, ssl=self._tls, server_hostname=host.name if self._tls else None
                 )
                 writer.write(b"isro")
-                answer = await reader.read(16)
-        except (OSError, TimeoutError):
+                answer = await reader.read()
+        except (OSError, ValueError):
             return
         finally:
             if writer is not None:

@@ -19,8 +19,11 @@ from typing import Final
 from coati.client.hosts import Host, HostList
 from coati.client.retry import Retry
 from coati.client.types import EventType, State, StateChange
-from coati.client.watchtable import Fired, Watcher, WatchTable
+from coati.client.watchtable import PERSISTENT, RECURSIVE, Fired, Watcher, WatchTable
 from coati.errors import (
+    NO_NODE,
+    SESSION_EXPIRED,
+    SESSION_MOVED,
     AuthFailed,
     ClientClosed,
     ConnectionLoss,
@@ -30,7 +33,7 @@ from coati.errors import (
     ZKError,
 )
 from coati.wire import codes
-from coati.wire.jute import FrameBuffer, Reader, Writer, frame
+from coati.wire.jute import FrameBuffer, FrameTooLong, Reader, Writer, frame
 from coati.wire.records import AuthPacket, ConnectRequest, RemoveWatchesRequest, WatcherEvent
 
 _HEADER: Final = Struct(">iii")
@@ -64,6 +67,7 @@ class Call:
         "deadline_ms",
         "err",
         "failure",
+        "is_untold",
         "is_write",
         "kind",
         "missing_kind",
@@ -90,6 +94,8 @@ class Call:
         # Of which kind the watch is if the znode is not there; -1: then there is none.
         self.missing_kind = -1
         self.watcher: Watcher | None = None
+        # The server does not set this watch, or has taken it back with another one.
+        self.is_untold = False
         self.status = QUEUED
         self.xid = 0
         self.sent_ms = 0
@@ -167,7 +173,7 @@ class Session:
         self.host: Host | None = None
         self.watches = WatchTable()
         # Until this time the server cannot have expired the session: when its last answered request was sent, plus the
-        # timeout. Before the first answer, 0.
+        # timeout. Before the first answer, 0. A server without a quorum can promise nothing.
         self.alive_until_ms = 0
         self.out = Outbox()
         self._dice = dice
@@ -178,7 +184,13 @@ class Session:
         self._xid = 0
         self._is_ready = False
         self._is_closing = False
-        self._ends_with: ZKError | None = None
+        self._is_over = False
+        # The session is one that a quorum knows: what a read-only server gives is worth nothing elsewhere.
+        self._is_known = False
+        self._why_not = ""
+        # Packets of watches that this server has not answered, and up to where all that happened to them was told.
+        self._replays = 0
+        self._told_zxid = 0
         self._hello_ms = 0
         self._heard_ms = 0
         self._wrote_ms = 0
@@ -202,6 +214,7 @@ class Session:
         self.password = password
         self.timeout_ms = timeout_ms
         self.last_zxid = last_zxid
+        self._is_known = True
 
     def take_outbox(self) -> Outbox:
         """What has gathered since the last time."""
@@ -214,17 +227,33 @@ class Session:
         """Calls that the server has not answered yet, and those that wait to be sent."""
         return len(self._sent) + len(self._queue)
 
+    def ending(self) -> ZKError:
+        """Why nothing can be asked any more: one for each call, since each call adds to it what it knows."""
+        if self.state is State.AUTH_FAILED:
+            return AuthFailed()
+        return SessionExpired() if self.state is State.EXPIRED else ClientClosed("the client is closed")
+
     def submit(self, call: Call, now_ms: int) -> None:
         """Sends it now, or as soon as there is a connection and room."""
-        if self._ends_with is not None or self._is_closing:
-            self._fail(call, self._ends_with or ClientClosed("the client is closed"))
+        if self._is_over or self._is_closing:
+            self._fail(call, self.ending())
         elif self._is_ready and not self._queue and len(self._sent) < self.config.max_inflight:
             self._send(call, now_ms)
         else:
             self._queue.append(call)
 
-    def cancel(self, call: Call) -> None:
+    def cancel(self, call: Call, now_ms: int) -> None:
         """Nobody waits for it any more. If it was sent, its place is kept until the reply has gone by."""
+        if call.status == OVER:
+            # The answer was faster, and its caller has not seen it: the watch that came with it is nobody's.
+            if call.watcher is not None:
+                for kind in (call.kind, call.missing_kind):
+                    if kind >= 0:
+                        self.unwatch(kind, call.path, call.watcher, now_ms)
+        else:
+            self._withdraw(call)
+
+    def _withdraw(self, call: Call) -> None:
         if call.status == QUEUED:
             self._queue.remove(call)
         call.status = OVER
@@ -243,61 +272,68 @@ class Session:
 
     def close(self, now_ms: int) -> None:
         """Ends the session: what was sent before is answered before."""
-        if self._is_closing or self._ends_with is not None:
+        if self._is_closing or self._is_over:
             return
         self._is_closing = True
-        self._fail_all(self._queue, ClientClosed("the client is closed"))
+        self._fail_queued()
         if not self._is_ready:
-            self._end(State.CLOSED, ClientClosed("the client is closed"), "closed by the caller")
+            self._end(State.CLOSED, "closed by the caller")
             return
         self._give_up_at_ms = now_ms + self.timeout_ms
         self._send(Call(codes.OP_CLOSE_SESSION, b"", is_write=True, deadline_ms=FOREVER_MS, waiter=None), now_ms)
 
     def move(self, now_ms: int) -> None:
         """To another server: the list of hosts says so."""
-        if self._is_ready:
+        if self._is_ready and not self._is_closing:
             self._lose("the list of servers has changed", now_ms)
 
     def on_connected(self, now_ms: int) -> None:
         """The dial came through."""
         self._frames = FrameBuffer(self.config.max_frame)
-        request = ConnectRequest(
-            0, self.last_zxid, self.config.timeout_ms, self.session_id, self.password, self.config.read_only
-        )
+        session_id, password = (self.session_id, self.password) if self._is_known else (0, _NO_PASSWORD)
         w = Writer()
-        request.write(w)
+        ConnectRequest(0, self.last_zxid, self.config.timeout_ms, session_id, password, self.config.read_only).write(w)
         self.out.sends.append(frame(w.getvalue()))
         self._hello_ms = now_ms
 
     def on_dial_failed(self, reason: str, now_ms: int) -> None:
         """There is no connection."""
-        self._lose(reason, now_ms)
+        if not self._is_over:
+            self._lose(reason, now_ms)
 
     def on_closed(self, reason: str, now_ms: int) -> None:
         """The connection is gone."""
-        if self._is_closing:
-            self._end(State.CLOSED, ClientClosed("the client is closed"), "closed")
-        elif self._ends_with is None:
+        if not self._is_over:
             self._lose(reason, now_ms)
 
     def on_data(self, data: bytes, now_ms: int) -> None:
         """What the server sent."""
-        self._heard_ms = now_ms
+        if self._is_over:
+            return
+        too_long: FrameTooLong | None = None
         try:
-            for payload in self._frames.feed(data):
+            frames = self._frames.feed(data)
+        except FrameTooLong as error:
+            too_long = error
+            frames = error.frames
+        try:
+            for payload in frames:
                 if self._is_ready:
                     self._on_frame(payload, now_ms)
                 elif not self.out.hang_up:
                     self._on_hello(payload, now_ms)
         except MarshallingError as error:
             self._lose(f"the server sent what is no answer: {error}", now_ms)
-            return
-        if self._queue and self._is_ready:
-            self._send_queued(now_ms)
+        if too_long is not None and not self.out.hang_up:
+            self._on_too_long(too_long, now_ms)
+        if self._is_ready:
+            self._heard_ms = now_ms
+            if self._queue:
+                self._send_queued(now_ms)
 
     def on_probed(self, host: Host, has_quorum: bool, now_ms: int) -> None:
         """What a server said to `isro`."""
-        if self.state is State.READ_ONLY and has_quorum:
+        if self.state is State.READ_ONLY and has_quorum and not self._is_closing:
             self.hosts.prefer(host)
             self._lose("another server has a quorum", now_ms)
 
@@ -305,20 +341,15 @@ class Session:
         """Some deadline may have passed."""
         self._time_out(self._queue, now_ms)
         self._time_out(self._sent, now_ms)
-        if self._ends_with is not None:
+        if self._is_over:
             return
         if self._is_ready:
             self._keep_alive(now_ms)
         elif now_ms >= self._dial_at_ms:
             self._dial(now_ms)
         if now_ms >= self._give_up_at_ms:
-            self._give_up_at_ms = FOREVER_MS
-            if self._is_closing:
-                self._end(State.CLOSED, ClientClosed("the client is closed"), "no answer to close")
-            else:
-                self._lose("no answer in time", now_ms)
-        if not self._is_ready and self.session_id and now_ms >= self._heard_ms + self.timeout_ms * 4 // 3:
-            self._expire("nobody was reached for 4/3 of its timeout", now_ms)
+            self._lose(f"no answer from {self.host} in time", now_ms)
+        self._expire_unreached(now_ms)
 
     def next_deadline_ms(self) -> int:
         """When to come back with `on_tick`, at the latest."""
@@ -327,11 +358,11 @@ class Session:
             for call in calls:
                 if call.status != OVER and call.deadline_ms < due:
                     due = call.deadline_ms
-        if self._ends_with is not None:
+        if self._is_over:
             return due
         if self._is_ready:
             return min(due, self._ping_due_ms(), self._heard_ms + self._read_timeout_ms())
-        if self.session_id:
+        if self._is_known:
             return min(due, self._heard_ms + self.timeout_ms * 4 // 3)
         return due
 
@@ -342,11 +373,16 @@ class Session:
         call.xid = self._xid
         call.status = SENT
         call.sent_ms = now_ms
+        body = call.body
         if call.watcher is not None:
+            if self.watches.covers(call.kind, call.path):
+                call.is_untold = True
+                # The watch flag is the last byte of all reads that set a one-shot one.
+                body = body[:-1] + b"\0"
             self.watches.arm(call.kind, call.path)
         self._sent.append(call)
         self._wrote_ms = now_ms
-        self.out.sends.append(_pack_header(len(call.body) + 8, call.xid, call.op) + call.body)
+        self.out.sends.append(_pack_header(len(body) + 8, call.xid, call.op) + body)
 
     def _send_queued(self, now_ms: int) -> None:
         while self._queue and len(self._sent) < self.config.max_inflight:
@@ -369,8 +405,34 @@ class Session:
         self._send(
             Call(codes.OP_REMOVE_WATCHES, w.getvalue(), is_write=False, deadline_ms=FOREVER_MS, waiter=None), now_ms
         )
+        if kind in (PERSISTENT, RECURSIVE):
+            for call in self._sent:
+                if call.watcher is not None and call.path == path and call.kind not in (PERSISTENT, RECURSIVE):
+                    call.is_untold = True
+            self._tell_one_shots(path)
+
+    def _tell_one_shots(self, path: bytes) -> None:
+        """The server may not know the one-shot watches of this path; it fires those that something has happened to."""
+        packet = self.watches.one_shots(path, self.last_zxid)
+        if packet is not None and self._is_ready and not self._is_closing:
+            self._send_special(codes.XID_SET_WATCHES, *packet)
+            if not self._replays:
+                self._told_zxid = self.last_zxid
+            self._replays += 1
 
     # --- receiving --------------------------------------------------------------------------------
+
+    def _on_too_long(self, error: FrameTooLong, now_ms: int) -> None:
+        # An answer that we may not take: asking again would bring it again.
+        if self._sent and error.length > 0 and self._sent[0].status == SENT:
+            call = self._sent[0]
+            self._fail(
+                call, MarshallingError(f"the answer has {error.length} bytes, and {self._frames.max_frame} may be")
+            )
+            assert call.failure is not None
+            call.failure.maybe_applied = call.is_write
+            call.failure.hint = "raise max_frame= of the client; servers have jute.maxbuffer"
+        self._lose(f"the server sent what is no answer: {error}", now_ms)
 
     def _on_hello(self, payload: bytes, now_ms: int) -> None:
         r = Reader(payload)
@@ -378,23 +440,40 @@ class Session:
         timeout_ms, session_id, password = r.int32(), r.int64(), r.buffer()
         reads_only = r.boolean() if r.left() else False
         if timeout_ms <= 0 or session_id == 0:
-            self._expire("the server says so", now_ms)
+            if self._is_known:
+                self._expire("the server says so", now_ms)
+            else:
+                self._lose(f"{self.host} gives no session", now_ms)
             return
+        if self._is_known and session_id != self.session_id:
+            # Some servers put a new session in the place of one that they do not know (ClickHouse Keeper).
+            self._expire(f"{self.host} knows only another session", now_ms)
+            return
+        self._begin(session_id, password or _NO_PASSWORD, timeout_ms, reads_only=reads_only, now_ms=now_ms)
+
+    def _begin(self, session_id: int, password: bytes, timeout_ms: int, *, reads_only: bool, now_ms: int) -> None:
         self._is_ready = True
         self._failures = 0
         self._give_up_at_ms = FOREVER_MS
         self.session_id = session_id
-        self.password = password or _NO_PASSWORD
+        self.password = password
         self.timeout_ms = timeout_ms
-        self.alive_until_ms = self._hello_ms + timeout_ms
+        if not reads_only:
+            self._is_known = True
+            self.alive_until_ms = self._hello_ms + timeout_ms
         self._ping_ms = 0
         self._wrote_ms = now_ms
         for scheme, credentials in self._auths:
             self._send_auth(scheme, credentials)
-        for op, body in self.watches.replay(self.last_zxid):
+        if not self._replays:
+            self._told_zxid = self.last_zxid
+        # Else the last server has not said all of what happened since then, though what it did say was newer.
+        packets = self.watches.replay(self._told_zxid)
+        self._replays = len(packets)
+        for op, body in packets:
             self._send_special(codes.XID_SET_WATCHES, op, body)
         self._change(State.READ_ONLY if reads_only else State.CONNECTED, "a server has accepted the session")
-        self.out.told += self.watches.resync(self.last_zxid)
+        self.out.told += self.watches.resync(self._told_zxid)
         if reads_only:
             self._probe_pause_ms = PROBE_FIRST_MS
             self._probe_at_ms = now_ms + PROBE_FIRST_MS
@@ -410,18 +489,25 @@ class Session:
         elif xid == codes.XID_NOTIFICATION:
             self._on_event(zxid, payload)
         elif xid == codes.XID_PING:
-            self.alive_until_ms = max(self.alive_until_ms, self._ping_ms + self.timeout_ms)
+            if self._ping_ms:
+                self._prolong(self._ping_ms)
             self._ping_ms = 0
+        elif xid == codes.XID_SET_WATCHES:
+            self._replays = max(self._replays - 1, 0)
         elif xid == codes.XID_AUTH and err != 0:
-            self._end(State.AUTH_FAILED, AuthFailed(), "the server refused the credentials")
+            self._end(State.AUTH_FAILED, "the server refused the credentials")
+
+    def _prolong(self, sent_ms: int) -> None:
+        alive_until_ms = sent_ms + self.timeout_ms
+        if alive_until_ms > self.alive_until_ms and self.state is not State.READ_ONLY:
+            self.alive_until_ms = alive_until_ms
 
     def _on_reply(self, xid: int, zxid: int, err: int, payload: bytes) -> None:
         if not self._sent or self._sent[0].xid != xid:
             raise MarshallingError(f"a reply to xid {xid}, which is not the next one")
         call = self._sent.popleft()
-        alive_until_ms = call.sent_ms + self.timeout_ms
-        if alive_until_ms > self.alive_until_ms:
-            self.alive_until_ms = alive_until_ms
+        if err not in (SESSION_EXPIRED, SESSION_MOVED):
+            self._prolong(call.sent_ms)
         if call.watcher is not None:
             self._settle_watch(call, err)
         if call.status == OVER:
@@ -433,20 +519,25 @@ class Session:
         if call.waiter is not None:
             self.out.told.append(call)
         elif call.op == codes.OP_CLOSE_SESSION:
-            self._end(State.CLOSED, ClientClosed("the client is closed"), "closed by the caller")
+            self._end(State.CLOSED, "closed by the caller")
 
     def _settle_watch(self, call: Call, err: int) -> None:
         watcher = call.watcher
         assert watcher is not None
         self.watches.settle(call.kind, call.path)
-        kind = call.kind if err == 0 else call.missing_kind if err == -101 else -1
+        kind = call.kind if err == 0 else call.missing_kind if err == NO_NODE else -1
         if kind < 0:
+            if call.kind in (PERSISTENT, RECURSIVE):
+                # One-shot ones may have relied on it.
+                self._tell_one_shots(call.path)
             return
         if call.status == OVER:
             # Its caller has gone, and nobody would ever read this watch.
             self._forget_watch(kind, call.path, call.sent_ms)
             return
         self.watches.add(kind, call.path, watcher)
+        if call.is_untold and not self.watches.covers(kind, call.path):
+            self._tell_one_shots(call.path)
 
     def _on_event(self, zxid: int, payload: bytes) -> None:
         event = WatcherEvent.read(Reader(payload, REPLY_HEADER_BYTES))
@@ -477,15 +568,23 @@ class Session:
             others = self.hosts.after(self.host) if self.host is not None else []
             self.out.probe = others[self._dice.randrange(len(others))] if others else None
 
+    def _expire_unreached(self, now_ms: int) -> None:
+        if self._is_over or self._is_ready or not self._is_known:
+            return
+        if now_ms >= self._heard_ms + self.timeout_ms * 4 // 3:
+            self._expire("nobody was reached for 4/3 of its timeout", now_ms)
+
     def _time_out(self, calls: deque[Call], now_ms: int) -> None:
         for call in list(calls):
             if call.status != OVER and now_ms >= call.deadline_ms:
-                failure = OperationTimeout(
-                    "no answer in time" if call.status == SENT else f"no server to ask in time, {self.state.value}"
-                )
+                failure = OperationTimeout("no answer in time" if call.status == SENT else self._no_server())
                 failure.maybe_applied = call.status == SENT and call.is_write
-                self.cancel(call)
+                self._withdraw(call)
                 self._fail(call, failure)
+
+    def _no_server(self) -> str:
+        why = f": {self._why_not}" if self._why_not and not self._is_ready else ""
+        return f"no server to ask in time, {self.state.value}{why}"
 
     # --- connections ------------------------------------------------------------------------------
 
@@ -497,10 +596,15 @@ class Session:
 
     def _lose(self, reason: str, now_ms: int) -> None:
         """This connection, or the attempt to get one, has come to nothing: the next server, soon."""
-        self.out.hang_up = True
+        if self._is_closing:
+            self._end(State.CLOSED, reason)
+            return
         self._hang_up()
+        self._fail_sent()
+        self._why_not = reason
         self._failures += 1
-        # Every server once without a pause, then with pauses that grow from round to round.
+        # Those who have lost the same server come back at different times; then every other server without a pause,
+        # then again with pauses that grow from round to round.
         rounds, first = divmod(self._failures - 1, len(self.hosts))
         pause_s = self.config.retry.pause_s(rounds + 1, self._dice.random) if rounds or not first else 0.0
         self._dial_at_ms = now_ms + int(pause_s * 1000)
@@ -508,20 +612,23 @@ class Session:
             self._change(State.SUSPENDED, reason)
 
     def _hang_up(self) -> None:
+        self.out.hang_up = True
+        # Decided in the same step, and not wanted any more.
+        self.out.dial = None
         self._is_ready = False
         self._give_up_at_ms = FOREVER_MS
         self._probe_at_ms = FOREVER_MS
         for call in self._sent:
             if call.watcher is not None:
                 self.watches.settle(call.kind, call.path)
-        self._fail_all(self._sent, None)
 
     def _expire(self, reason: str, now_ms: int) -> None:
         if not self.config.renews:
-            self._end(State.EXPIRED, SessionExpired(), reason)
+            self._end(State.EXPIRED, reason)
             return
-        self.out.hang_up = True
         self._hang_up()
+        self._fail_sent()
+        self._is_known = False
         self.session_id = 0
         self.password = _NO_PASSWORD
         self.timeout_ms = self.config.timeout_ms
@@ -530,32 +637,39 @@ class Session:
         self._change(State.CONNECTING, "a new session")
         self._dial_at_ms = now_ms
 
-    def _end(self, state: State, failure: ZKError, reason: str) -> None:
+    def _end(self, state: State, reason: str) -> None:
         """For good."""
-        self._ends_with = failure
-        self.out.hang_up = True
+        self._is_over = True
         self._dial_at_ms = FOREVER_MS
         self._hang_up()
-        self._fail_all(self._queue, failure)
         self.alive_until_ms = 0
         self._change(state, reason)
+        if state is State.AUTH_FAILED:
+            for call in self._sent:
+                if call.status == SENT:
+                    failure = self.ending()
+                    failure.maybe_applied = call.is_write
+                    self._fail(call, failure)
+        self._fail_sent()
+        self._fail_queued()
         self.out.told += self.watches.drop_all(self.last_zxid)
 
     def _change(self, state: State, reason: str) -> None:
         was, self.state = self.state, state
         self.out.changes.append(StateChange(state, was, str(self.host or ""), reason))
 
-    def _fail_all(self, calls: deque[Call], failure: ZKError | None) -> None:
-        for call in calls:
-            if call.status == OVER:
-                continue
-            if failure is None:
-                loss: ZKError = ConnectionLoss("the connection was lost before the answer came")
+    def _fail_sent(self) -> None:
+        for call in self._sent:
+            if call.status != OVER:
+                loss = ConnectionLoss("the connection was lost before the answer came")
                 loss.maybe_applied = call.is_write
                 self._fail(call, loss)
-            else:
-                self._fail(call, failure)
-        calls.clear()
+        self._sent.clear()
+
+    def _fail_queued(self) -> None:
+        for call in self._queue:
+            self._fail(call, self.ending())
+        self._queue.clear()
 
     def _fail(self, call: Call, failure: ZKError) -> None:
         call.status = OVER

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
 
 from coati.client.ops import Delete, MultiError, Op, OpResult
 from coati.client.types import ANY, Node, join_path
@@ -13,6 +13,9 @@ from coati.errors import ConnectionLoss, NoNode, NotEmpty
 # How often a tree is listed again that grows while it is deleted.
 ROUNDS: Final = 10
 LISTED_AT_A_TIME: Final = 64
+
+
+T = TypeVar("T")
 
 
 class Verbs(Protocol):
@@ -34,12 +37,24 @@ async def walk(client: Verbs, path: str, *, concurrency: int) -> AsyncGenerator[
         below: list[str] = []
         for at in range(0, len(level), concurrency):
             some = level[at : at + concurrency]
-            for found in await asyncio.gather(*(_visit(client, one) for one in some)):
+            for found in await _all(_visit(client, one) for one in some):
                 if found is not None:
                     node, names = found
                     below += (join_path(node.path, name) for name in names)
                     yield node
         level = below
+
+
+async def _all(works: Iterable[Coroutine[object, object, T]]) -> list[T]:
+    """The results in order. If one raises, the others are cancelled, and over, before it goes on."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 async def _visit(client: Verbs, path: str) -> tuple[Node, list[str]] | None:
@@ -79,7 +94,7 @@ async def _paths(client: Verbs, path: str) -> list[str]:
         below: list[str] = []
         for at in range(0, len(level), LISTED_AT_A_TIME):
             some = level[at : at + LISTED_AT_A_TIME]
-            listed = await asyncio.gather(*(_names(client, one) for one in some))
+            listed = await _all(_names(client, one) for one in some)
             for parent, names in zip(some, listed, strict=True):
                 if names is not None:
                     found.append(parent)

@@ -6,11 +6,11 @@ Must not know the wire. Nothing is called back: whoever waits asks, so slow cons
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from coati.client.streams import Feed
 from coati.client.types import Event, EventType
 
 
@@ -39,8 +39,12 @@ class Trigger:
         """The client's: it has happened."""
         self.event = Event(type, self._show(path), zxid)
         self._release = None
-        if self._future is not None and not self._future.done():
-            self._future.set_result(self.event)
+        self._wake(self.event)
+
+    def _wake(self, event: Event) -> None:
+        future, self._future = self._future, None
+        if future is not None:
+            future.set_result(event)
 
     @property
     def has_fired(self) -> bool:
@@ -48,21 +52,21 @@ class Trigger:
         return self.event is not None
 
     async def wait(self, timeout: float | None = None) -> Event:
-        """The event; raises TimeoutError after so many seconds. Can be asked again."""
+        """The event, or a RESYNC when it is closed; raises TimeoutError after so many seconds. Can be asked again."""
         if self.event is not None:
             return self.event
-        self._future = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._future
-        finally:
-            self._future = None
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(timeout):
+            # Others may wait for the same.
+            return await asyncio.shield(self._future)
 
     def close(self) -> None:
         """Waits no more; the server is told if nobody else waits for it."""
         release, self._release = self._release, None
         if release is not None:
             release()
+        self._wake(Event(EventType.RESYNC, "", -1))
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,7 +77,7 @@ class Trigger:
         self.close()
 
 
-class Watch:
+class Watch(Feed[Event]):
     """Events of a path, and of all below it if it is recursive: `async with client.watch(path) as events`, `async for`.
 
     It is armed when the block is entered. A RESYNC event stands where some may be missing: after each reconnect, since
@@ -85,74 +89,41 @@ class Watch:
         self,
         arm: Callable[[Watch], Awaitable[None]],
         *,
+        path: str,
         show: Callable[[bytes], str],
         release: Callable[[Watch], None],
         buffer: int,
     ) -> None:
-        if buffer < 1:
-            raise ValueError("a watch needs room for at least one event")
+        super().__init__(buffer, marker=lambda oldest: Event(EventType.RESYNC, path, oldest.zxid))
         self._arm = arm
         self._show = show
         self._release = release
-        self._buffer = buffer
-        self._events: deque[Event] = deque()
-        self._waiter: asyncio.Future[None] | None = None
         self._is_open = False
-        self._is_over = False
 
     def on_event(self, type: EventType, path: bytes, zxid: int) -> None:
         """The client's: one more."""
-        events = self._events
-        if type is EventType.RESYNC and events and events[-1].type is EventType.RESYNC:
-            return
-        events.append(Event(type, self._show(path), zxid))
-        if len(events) > self._buffer:
-            # The marker stands for itself and all that was dropped before it.
-            events.popleft()
-            oldest = events[0]
-            events[0] = Event(EventType.RESYNC, oldest.path, oldest.zxid)
-        self._wake()
+        self.put(Event(type, self._show(path), zxid))
 
-    def on_end(self) -> None:
-        """The client's: no event will come any more."""
-        self._is_over = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
+    async def _next(self) -> Event:
         if not self._is_open:
             raise RuntimeError("a watch is armed by `async with`; iterate inside")
-        while not self._events:
-            if self._is_over:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._events.popleft()
+        return await super()._next()
 
     def close(self) -> None:
         """No more events; the server is told if nobody else waits for them. Whoever iterates comes to the end."""
         if self._is_open and not self._is_over:
             self._release(self)
-        self.on_end()
+        self.end()
 
     async def __aenter__(self) -> Self:
-        await self._arm(self)
+        try:
+            await self._arm(self)
+        except BaseException:
+            # It may be armed all the same, if this was cancelled late.
+            self._release(self)
+            raise
         self._is_open = True
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _as_text(path: bytes) -> str:

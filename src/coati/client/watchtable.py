@@ -94,17 +94,38 @@ class WatchTable:
             del self._tables[kind][path]
         return True
 
-    def removal(self, kind: int, path: bytes) -> int:
-        """The WatcherType with which the server forgets a watch that nobody here waits for any more; 0: somebody does.
+    def covers(self, kind: int, path: bytes) -> bool:
+        """Whether a persistent watch of this path tells all that a one-shot one of this kind waits for.
 
-        Servers before 3.9 know only Any for persistent watches, which takes the one-shot ones of the path with it.
+        Then the server is not asked for a second one: before 3.9 it keeps one mode for a session and path, and a
+        one-shot watch would make an end of the persistent one (ZOOKEEPER-4466).
+        """
+        if kind >= PERSISTENT:
+            return False
+        return self._is_wanted(PERSISTENT, path) or (kind != CHILD and self._is_wanted(RECURSIVE, path))
+
+    def one_shots(self, path: bytes, zxid: int) -> tuple[int, bytes] | None:
+        """The packet that tells a server the one-shot watches of a path; None: there are none."""
+        batch: list[list[bytes]] = [[path] if path in self._tables[kind] else [] for kind in (DATA, EXIST, CHILD)]
+        if not any(batch):
+            return None
+        return _packet(zxid, [*batch, [], []])
+
+    def removal(self, kind: int, path: bytes) -> int:
+        """The WatcherType with which the server forgets a watch that nobody here waits for any more; 0: not now.
+
+        Servers before 3.9 know only Any for persistent watches. It takes all one-shot ones of the path with it, so the
+        server has to be told those again. And what they forget of one mode they forget of all, so a one-shot watch
+        stays where it is beside a persistent one.
         """
         if self._is_wanted(_server_kind(kind), path):
             return 0
-        if kind in (PERSISTENT, RECURSIVE):
-            others = any(self._is_wanted(other, path) for other in (DATA, CHILD, PERSISTENT, RECURSIVE))
-            named = codes.WATCHER_PERSISTENT if kind == PERSISTENT else codes.WATCHER_PERSISTENT_RECURSIVE
-            return named if others else codes.WATCHER_ANY
+        if kind == PERSISTENT:
+            return codes.WATCHER_PERSISTENT if self._is_wanted(RECURSIVE, path) else codes.WATCHER_ANY
+        if kind == RECURSIVE:
+            return codes.WATCHER_PERSISTENT_RECURSIVE if self._is_wanted(PERSISTENT, path) else codes.WATCHER_ANY
+        if self._is_wanted(PERSISTENT, path) or self._is_wanted(RECURSIVE, path):
+            return 0
         return codes.WATCHER_CHILDREN if kind == CHILD else codes.WATCHER_DATA
 
     def fire(self, type: EventType, path: bytes, zxid: int) -> list[Fired]:

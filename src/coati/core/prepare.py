@@ -262,34 +262,32 @@ class Preparer:
     def _refuse_unreadable(self, request: Request, zxid: int, now_ms: int) -> None:
         """Java gives no zxid to what it cannot read; a multi, and a null path that it stumbles over later, have one."""
         op = request.op
-        is_null = request.body.startswith(NULL_LENGTH, request.pos, request.end)
-        if is_null and (op == codes.OP_SET_DATA or op == codes.OP_SET_ACL):
-            self.refuse(request, zxid, now_ms, errors.BAD_ARGUMENTS)
-        elif is_null and op in _CREATES:
-            self.refuse(request, zxid, now_ms, self._error_of_nameless_create(request))
-        elif op == codes.OP_MULTI or (is_null and op != codes.OP_RECONFIG):
+        if op == codes.OP_MULTI:
             self.refuse(request, zxid, now_ms, errors.MARSHALLING_ERROR)
+        elif is_readable(op, request.body, request.pos, request.end):
+            self.refuse(request, zxid, now_ms, self._error_without_path(request))
         else:
             request.zxid = zxid - 1
             request.payload = b""
             request.change = self._tree.stage_nothing(codes.OP_ERROR, zxid - 1, b"", errors.MARSHALLING_ERROR)
 
-    def _error_of_nameless_create(self, request: Request) -> int:
-        """Java looks at flags and TTL before it stumbles over the null path (PrepRequestProcessor)."""
+    def _error_without_path(self, request: Request) -> int:
+        """What Java looks at before it stumbles over a null path: a create's flags and TTL, and then the session."""
         op = request.op
-        r = Reader(b"\0\0\0\0" + request.body[request.pos + 4 : request.end])
+        r = Reader(_named(request.body, request.pos, request.end))
         try:
-            if op != codes.OP_CREATE_TTL:
-                self._owner_to_store(request, op, b"", CreateRequest.read(r).flags, -1)
-            else:
+            if op == codes.OP_CREATE_TTL:
                 record = CreateTTLRequest.read(r)
                 if record.flags in _TTL_FLAGS or record.ttl >= 0:
                     self._owner_to_store(request, op, b"", record.flags, record.ttl)
+            elif op in _CREATES:
+                self._owner_to_store(request, op, b"", CreateRequest.read(r).flags, -1)
+            self._sessions.check(request.session_id, request.conn)
         except KeeperError as error:
             return error.code
-        except MarshallingError:
-            pass
-        return errors.MARSHALLING_ERROR
+        # Only these two hand it to PathUtils.validatePath.
+        is_looked_at = op == codes.OP_SET_DATA or op == codes.OP_SET_ACL
+        return errors.BAD_ARGUMENTS if is_looked_at else errors.MARSHALLING_ERROR
 
     def refuse(self, request: Request, zxid: int, now_ms: int, err: int) -> None:
         """Makes the request an error txn; nothing of it is staged."""
@@ -681,12 +679,13 @@ _OPEN_ENTRIES: Final[list[ACL]] = []
 def is_readable(op: int, body: bytes, pos: int, end: int) -> bool:
     """Whether a client's write becomes a txn, if only an error: what is none must be answered by whom it was sent to.
 
-    As `prepare` reads it: a multi, and a null path that Java stumbles over later, are always txns.
+    As `prepare` reads it: a multi is always one, and what is whole but for a null path, which Java stumbles over later.
     """
     if op == codes.OP_MULTI or op == codes.OP_CLOSE_SESSION:
         return True
     if body.startswith(NULL_LENGTH, pos, end) and op != codes.OP_RECONFIG:
-        return True
+        named = _named(body, pos, end)
+        return is_readable(op, named, 0, len(named))
     if end - pos < 8:
         return False
     data_at: int = pos + 4 + _unpack_int(body, pos)[0]
@@ -700,6 +699,11 @@ def is_readable(op: int, body: bytes, pos: int, end: int) -> bool:
             if op in _PLAIN_CREATES and next_at + len(OPEN_WIRE) <= end - 4 and body.startswith(OPEN_WIRE, next_at):
                 return True
     return _is_record(op, Reader(body, pos, end))
+
+
+def _named(body: bytes, pos: int, end: int) -> bytes:
+    """A request with a null path, with an empty one in its place."""
+    return _pack_int(0) + body[pos + 4 : end]
 
 
 def _is_record(op: int, r: Reader) -> bool:

@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from coati.client.client import BaseClient
 from coati.client.ops import Check
-from coati.client.types import EventType, Node
+from coati.client.types import EventType, Node, join_path
 from coati.client.watching import Trigger
-from coati.errors import LockLost, NoNode, ZKError
+from coati.errors import (
+    ConnectionLoss,
+    LockLost,
+    NoNode,
+    NotReadOnly,
+    OperationTimeout,
+    SessionMoved,
+    Throttled,
+    ZKError,
+)
 
 OnLoss = Literal["cancel", "flag"]
 """What happens to the body when the thing is lost: it is cancelled, or it has to ask `held.check()` itself."""
@@ -25,6 +34,20 @@ OnLoss = Literal["cancel", "flag"]
 # How long before the last safe instant a held thing is given up, as a share of the session timeout: the body has that
 # long to come to its end.
 MARGIN: Final = 0.1
+
+# Written to a holder's znode it asks for the lock back (Curator's LockInternals.REVOKE_MESSAGE).
+REVOKE: Final = b"__REVOKE__"
+
+
+class Holding(Protocol):
+    """What a block needs of what it holds."""
+
+    @property
+    def is_lost(self) -> bool: ...
+
+    def loss(self) -> LockLost: ...
+
+    def let_go(self, *, deleting: bool = False) -> None: ...
 
 
 class Held:
@@ -35,8 +58,12 @@ class Held:
         self.token = node.stat.czxid
         self._client = client
         self._error = error
+        self._owner = node.stat.ephemeral_owner
         self._why: str | None = None
+        self._is_over = False
         self._lost: asyncio.Future[str] | None = None
+        self._revoked: asyncio.Future[None] | None = None
+        self._is_revoked = False
         self._timer: asyncio.TimerHandle | None = None
         self._stop_listening: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
@@ -48,12 +75,19 @@ class Held:
     def deadline(self) -> float:
         """Until then, on the loop's clock, it is certainly ours; later as the server goes on answering. 0 once lost."""
         session = self._client.session
-        return 0.0 if self._why is not None else max(session.deadline - session.timeout * MARGIN, 0.0)
+        if self._why is not None or self._is_over:
+            return 0.0
+        return max(session.deadline - session.timeout * MARGIN, 0.0)
 
     @property
     def is_held(self) -> bool:
         """It is certainly ours now."""
-        return self._why is None and asyncio.get_running_loop().time() < self.deadline
+        return asyncio.get_running_loop().time() < self.deadline
+
+    @property
+    def is_lost(self) -> bool:
+        """It went before it was given back."""
+        return self._why is not None
 
     def check(self) -> None:
         """Raises LockLost (LeadershipLost of an office) unless it is certainly ours."""
@@ -72,39 +106,75 @@ class Held:
             self._lost = asyncio.get_running_loop().create_future()
         return await asyncio.shield(self._lost)
 
+    async def revoked(self) -> None:
+        """Returns when somebody asks for it back (`Contender.revoke`, Curator's Revoker): then it is up to you."""
+        if self._is_revoked:
+            return
+        if self._revoked is None:
+            self._revoked = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._revoked)
+
     # --- for recipes ------------------------------------------------------------------------------
 
     def loss(self) -> LockLost:
         """The error that says why it is lost."""
-        error = self._error(self._why or "the session may have expired")
+        otherwise = "it was given back" if self._is_over else "the session may have expired"
+        error = self._error(self._why or otherwise)
         error.path = self.path
         error.session_id = self._client.session.id
         return error
 
-    async def keep(self, on_lost: Callable[[], None]) -> None:
-        """From now on watches over it; raises LockLost if it is gone already."""
-        self._on_lost = on_lost
+    def begin(self, on_lost: Callable[[], None]) -> None:
+        """From now on watches over the time and the session; raises LockLost if they are over already."""
+        if self._owner not in (0, self._client.session.id):
+            self._why = "the session is over"
+            raise self.loss()
         self._stop_listening = self._client.session.on_end(lambda reason: self.lose(f"the session is over: {reason}"))
         self._look_at_the_time()
-        if await self._client.exists(self.path, watch=self._own) is None:
-            self.lose("its znode is gone")
         if self._why is not None:
             raise self.loss()
+        self._on_lost = on_lost
 
-    def let_go(self) -> None:
-        """Watches no more: it is released, or lost."""
+    async def look(self) -> None:
+        """Watches over the znode too, from when the server has answered."""
+        try:
+            # `get` leaves no watch behind if the znode is not there.
+            node = await self._client.get(self.path, watch=self._own)
+        except NoNode:
+            self.lose("its znode is gone")
+        except ZKError:
+            # The end of the session, or of the time, is noticed without it.
+            return
+        else:
+            if node.data == REVOKE:
+                self._is_revoked = True
+                if self._revoked is not None and not self._revoked.done():
+                    self._revoked.set_result(None)
+
+    async def keep(self, on_lost: Callable[[], None]) -> None:
+        """`begin` and `look`; raises LockLost if it is gone already."""
+        self.begin(_nobody)
+        await self.look()
+        if self._why is not None:
+            raise self.loss()
+        self._on_lost = on_lost
+
+    def let_go(self, *, deleting: bool = False) -> None:
+        """Watches no more: it is released, or lost. `deleting`: the watch on the znode ends by itself."""
+        self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
-        self._own.close()
+        if not deleting:
+            self._own.close()
         self._on_lost = None
 
     def lose(self, why: str) -> None:
         """It is not certainly ours any more."""
-        if self._why is not None:
+        if self._why is not None or self._is_over:
             return
         self._why = why
         on_lost = self._on_lost
@@ -116,16 +186,7 @@ class Held:
 
     def watch_again(self) -> None:
         """The watch on the znode was spent on a change of its data."""
-        self._client.spawn(self._watch_again())
-
-    async def _watch_again(self) -> None:
-        try:
-            gone = await self._client.exists(self.path, watch=self._own) is None
-        except ZKError:
-            # The end of the session, or of the time, is noticed without it.
-            return
-        if gone:
-            self.lose("its znode is gone")
+        self._client.spawn(self.look())
 
     def _look_at_the_time(self) -> None:
         loop = asyncio.get_running_loop()
@@ -133,6 +194,10 @@ class Held:
             self.lose("no server has answered for so long that the session may have expired")
         else:
             self._timer = loop.call_at(self.deadline, self._look_at_the_time)
+
+
+def _nobody() -> None:
+    """Is told of a loss before anybody relies on the thing."""
 
 
 class _Own(Trigger):
@@ -172,11 +237,20 @@ class Body:
 
     def on_lost(self) -> None:
         """Lost."""
-        if self._task is not None and self._on_loss == "cancel":
+        if self._on_loss == "flag":
+            return
+        if self._task is not None and self._task is asyncio.current_task():
+            # Its own doing, such as closing the client: it is cancelled at the next await, if it is still inside.
+            asyncio.get_running_loop().call_soon(self._cancel)
+        else:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
             self._has_cancelled = True
             self._task.cancel()
 
-    def leave(self, held: Held, kind: type[BaseException] | None, error: BaseException | None) -> None:
+    def leave(self, held: Holding, kind: type[BaseException] | None, error: BaseException | None) -> None:
         """The block is left; raises LockLost if that is why."""
         task, self._task = self._task, None
         if not self._has_cancelled:
@@ -202,28 +276,65 @@ class Release:
         try:
             await self._client.delete(path, missing_ok=True)
         except asyncio.CancelledError:
-            self._client.spawn(self._until_gone(path, session_id))
+            self._spawn(self._until_gone(path, session_id))
             raise
-        except ZKError:
-            if not self._client.is_closed:
-                self._client.spawn(self._until_gone(path, session_id))
+        except ZKError as error:
+            if _may_pass(error):
+                self._spawn(self._until_gone(path, session_id))
 
     def soon(self, path: str) -> None:
         """Without waiting, for a caller that is being cancelled."""
-        if not self._client.is_closed:
-            self._client.spawn(self._until_gone(path, self._client.session.id))
+        self._spawn(self._until_gone(path, self._client.session.id))
+
+    def soon_found(self, parent: str, prefix: str) -> None:
+        """Without waiting, a child whose name begins so: a create of it was sent, and its fate is unknown."""
+        self._spawn(self._until_not_found(parent, prefix, self._client.session.id))
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        if self._client.is_closed:
+            # The session is over, and its ephemerals with it.
+            work.close()
+        else:
+            self._client.spawn(work)
 
     async def _until_gone(self, path: str, session_id: int) -> None:
+        patient = self._client.with_options(timeout=None)
         while self._client.session.id == session_id and not self._client.is_closed:
             try:
-                await self._client.with_options(timeout=None).delete(path, missing_ok=True)
-            except NoNode:
-                return
-            except ZKError:
-                # Only a new connection can help, and the client is looking for one.
+                await patient.delete(path, missing_ok=True)
+            except ZKError as error:
+                if not _may_pass(error):
+                    return
                 await asyncio.sleep(self._client.session.timeout * MARGIN)
             else:
                 return
+
+    async def _until_not_found(self, parent: str, prefix: str, session_id: int) -> None:
+        try:
+            name = await find_own(self._client.with_options(timeout=None), parent, prefix)
+        except ZKError:
+            # Only the end of the session is left to wait for.
+            return
+        if name is not None:
+            await self._until_gone(join_path(parent, name), session_id)
+
+
+def _may_pass(error: ZKError) -> bool:
+    """Whether the same request may do better later."""
+    return isinstance(error, ConnectionLoss | OperationTimeout | NotReadOnly | Throttled | SessionMoved)
+
+
+async def find_own(client: BaseClient, parent: str, prefix: str) -> str | None:
+    """The name of the child that begins so, once every create that was sent for it has come to something.
+
+    A create on a connection that was lost is executed before the `sync` of the next one, or refused (SESSION_MOVED).
+    """
+    try:
+        await client.sync(parent)
+        names = await client.children(parent)
+    except NoNode:
+        return None
+    return next((name for name in names if name.startswith(prefix)), None)
 
 
 class Block(ABC):
@@ -259,8 +370,12 @@ class Block(ABC):
     ) -> None:
         held, self._held = self._held, None
         assert held is not None
-        held.let_go()
+        held.let_go(deleting=True)
         try:
             self._body.leave(held, kind, error)
         finally:
-            await self.release(held)
+            if held.is_lost and not self._client.is_closed:
+                # No server answers, or there is nothing left: whoever has lost it should hear so at once.
+                self._client.spawn(self.release(held))
+            else:
+                await self.release(held)

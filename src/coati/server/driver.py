@@ -279,8 +279,8 @@ class Driver:
         self._finish_turn()
         if self._store.last_zxid > zxid and not self._is_dead:
             self._sync()
-        # Behind the replies: a lone writer waits for all that comes before them.
-        if self.replica is not None:
+        # Behind the replies: a lone writer waits for all that comes before them. In an ensemble the turn has done it.
+        if self._hub is None and self.replica is not None:
             self.replica.count_updates()
         self._count_sync(int(sync_ms))
 

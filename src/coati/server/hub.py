@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from struct import Struct
 from typing import Final, Protocol
 
@@ -42,11 +43,11 @@ from coati.wire.quorum import (
 )
 from coati.wire.txns import CloseSessionTxn, CreateSessionTxn, decode_txn, is_readable
 from coati.zab.broadcast import Broadcast
-from coati.zab.dynamic import make_peer
+from coati.zab.dynamic import DynamicPeer
 from coati.zab.leader import Leader
 from coati.zab.learner import INSTALLING, Learner
 from coati.zab.outbox import NOTHING, Outbox
-from coati.zab.peer import STATE_NAMES, PeerConfig
+from coati.zab.peer import STATE_NAMES, Peer, PeerConfig
 
 logger = logging.getLogger("coati.server.hub")
 
@@ -206,44 +207,43 @@ class RefusalLog:
         logger.log(level, "learner refused link=%d sid=%d peer=%s reason=%s", link, sid, peer, why)
 
 
-class Hub:
-    """One member of an ensemble. All methods belong to the driver's thread.
+@dataclass(slots=True)
+class HubParts:
+    """What its process gives a hub.
 
     `make_replica` makes what serves clients, from role, tree and the sessions that live; `call_at` is the clock's;
     `on_bind_failed` hears why a port between the servers cannot be taken; without `leader_serves` a leader has no
     clients of its own; `retreat` is what clients have while nobody leads.
     """
 
-    def __init__(
-        self,
-        config: PeerConfig,
-        loaded: Loaded,
-        store: Store,
-        clock: Clock,
-        *,
-        tree_config: TreeConfig,
-        make_replica: Callable[[Broadcast, Tree, dict[int, int]], Replica],
-        call_at: Callable[[int, Callable[[], None]], object],
-        diff_limit_bytes: Callable[[], int],
-        on_bind_failed: Callable[[str], None],
-        leader_serves: bool = True,
-        collector: Collector | None = None,
-        retreat: Retreat | None = None,
-    ) -> None:
-        self.on_bind_failed = on_bind_failed
-        self._retreat = retreat or Retreat()
-        self._collector = collector
+    tree_config: TreeConfig
+    make_replica: Callable[[Broadcast, Tree, dict[int, int]], Replica]
+    call_at: Callable[[int, Callable[[], None]], object]
+    diff_limit_bytes: Callable[[], int]
+    on_bind_failed: Callable[[str], None]
+    leader_serves: bool = True
+    collector: Collector | None = None
+    retreat: Retreat | None = None
+
+
+class Hub:
+    """One member of an ensemble. All methods belong to the driver's thread."""
+
+    def __init__(self, config: PeerConfig, loaded: Loaded, store: Store, clock: Clock, parts: HubParts) -> None:
+        self.on_bind_failed = parts.on_bind_failed
+        self._retreat = parts.retreat or Retreat()
+        self._collector = parts.collector
         self._view = config.view
-        self._leader_serves = leader_serves
+        self._leader_serves = parts.leader_serves
         self._take(loaded)
         self.outbox = Outbox()
         self.replica: Replica | None = None
         self._store = store
         self._clock = clock
         self.net: Network
-        self._tree_config = tree_config
-        self._make_replica = make_replica
-        self._call_at = call_at
+        self._tree_config = parts.tree_config
+        self._make_replica = parts.make_replica
+        self._call_at = parts.call_at
         self._host: Host
         self._term = -1
         self._leads = False
@@ -258,14 +258,15 @@ class Hub:
         self._receiver: Receiver | None = None
         self._refusals = RefusalLog()
         self._doubts = Doubts(self._revalidate)
-        self.peer = make_peer(
+        peer_type = DynamicPeer if config.is_dynamic else Peer
+        self.peer = peer_type(
             config,
             self.outbox,
             last_zxid=loaded.tree.last_zxid,
             accepted_epoch=store.accepted_epoch,
             current_epoch=store.current_epoch,
             read_log=store.read_log,
-            diff_limit_bytes=diff_limit_bytes,
+            diff_limit_bytes=parts.diff_limit_bytes,
             touched=self._take_touched,
         )
 

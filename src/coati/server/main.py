@@ -44,13 +44,13 @@ from coati.server.exitcodes import (
     UNEXPECTED_ERROR,
 )
 from coati.server.fourletter import COMPATIBLE_VERSION, parse_whitelist
-from coati.server.hub import Hub
+from coati.server.hub import Hub, HubParts
 from coati.server.links import Links, link_limits
 from coati.server.listeners import ClientListener, bind, java_address, java_host
 from coati.server.listeners import Limits as ListenerLimits
 from coati.server.readonly import GivenIds, ReadOnly, Retreat
 from coati.server.reconfig import DynamicHub, planner_of
-from coati.server.recovery import Loaded, load
+from coati.server.recovery import Collector, Loaded, load
 from coati.server.replica import Replica, ReplicaConfig
 from coati.server.stats import ServerStats
 from coati.server.view import VERSION_DIR, LiveView
@@ -97,19 +97,30 @@ class Interrupted(KeyboardInterrupt):
 class Server:
     """One server on one event loop, alone or in an ensemble: `open`, then `wait`; `stop` or a fatal error ends it."""
 
-    def __init__(self, config: ServerConfig, loop: asyncio.AbstractEventLoop, clock: SystemClock) -> None:
-        """Raises ConfigError for a compression that is not installed."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        loop: asyncio.AbstractEventLoop,
+        clock: SystemClock,
+        *,
+        disk: RealDisk | None = None,
+        collector: Collector | None = None,
+    ) -> None:
+        """`collector` keeps Python's from the tree; without one it is the process's, for a server that has it alone.
+
+        Raises ConfigError for a compression that is not installed.
+        """
         self._config = config
         self._loop = loop
         self._clock = clock
-        self._disk = RealDisk(loop.call_soon_threadsafe)
+        self._disk = disk or RealDisk(loop.call_soon_threadsafe)
         self._store = Store(self._disk, store_config(config))
         self._driver: Driver | None = None
         self._listener: ClientListener | None = None
         self._view: LiveView | None = None
         self._links: Links | None = None
         self._stats = ServerStats()
-        self._collector = CycleCollector()
+        self._collector = collector or CycleCollector()
         self._keeper = ViewKeeper(config, self._disk, self._move_clients)
         self._ended: asyncio.Future[int] = loop.create_future()
         self._stopping: asyncio.Task[None] | None = None
@@ -183,14 +194,16 @@ class Server:
             loaded,
             self._store,
             self._clock,
-            tree_config=tree_config(config),
-            make_replica=self._make_replica,
-            call_at=self._call_at,
-            diff_limit_bytes=self._diff_limit_bytes,
-            on_bind_failed=self._on_bind_failed,
-            leader_serves=config.leader_serves,
-            collector=self._collector,
-            retreat=self._retreat() if config.read_only_mode else None,
+            HubParts(
+                tree_config=tree_config(config),
+                make_replica=self._make_replica,
+                call_at=self._call_at,
+                diff_limit_bytes=self._diff_limit_bytes,
+                on_bind_failed=self._on_bind_failed,
+                leader_serves=config.leader_serves,
+                collector=self._collector,
+                retreat=self._retreat() if config.read_only_mode else None,
+            ),
         )
 
     def _retreat(self) -> Retreat:
@@ -287,14 +300,10 @@ class Server:
 
     def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
         """What serves clients that may be read-only."""
-        access = Access(access_config(self._config))
-        watches = Watches()
         return ReadOnly(
             tree=tree,
             sessions=self._make_sessions(timeouts),
-            watches=watches,
-            answers=Answers(tree, watches, access),
-            access=access,
+            access=Access(access_config(self._config)),
             stats=self._stats,
             config=replica_config(self._config),
             given=given,
@@ -314,6 +323,18 @@ class Server:
     def has_ended(self) -> bool:
         """Whether there is nothing to serve with any more."""
         return self._ended.done()
+
+    @property
+    def driver(self) -> Driver:
+        """What runs an open server."""
+        assert self._driver is not None, "the server is not open"
+        return self._driver
+
+    @property
+    def view(self) -> LiveView:
+        """What four-letter words are answered from."""
+        assert self._view is not None, "the server is not open"
+        return self._view
 
     async def wait(self) -> int:
         """The exit code, once the server has ended and its connections are gone."""
@@ -344,6 +365,11 @@ class Server:
         if self._stopping is None and not self._ended.done():
             logger.info("stopping reason=%s", reason)
             self._stopping = self._loop.create_task(self._finish())
+
+    def abandon(self) -> None:
+        """Ends as a killed process does: nobody is told, nothing is made durable. Its files stay open."""
+        self._end_at_once(UNEXPECTED_ERROR)
+        self._stop_timers()
 
     def on_broken(self, error: BaseException | None, what: str) -> None:
         """A callback failed: the state may be half changed, so nothing is served from it any more."""
@@ -399,13 +425,16 @@ class Server:
         if self._listener is not None:
             self._listener.stop()
             self._listener.abort_connections()
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._stop_timers()
         try:
             self._store.close()
         finally:
             self._disk.close()
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
 
 # What of the configuration goes where.

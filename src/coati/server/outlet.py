@@ -29,18 +29,22 @@ class Outlet:
             conn.is_dirty = True
             self.dirty.append(conn)
 
+    def leave(self, conn: Conn) -> bool:
+        """The connection is gone; whether a session was on it."""
+        conn.is_closed = conn.is_done = conn.is_mute = True
+        # A read that is answered now would leave a watch that nobody removes any more (E7).
+        conn.waiting.clear()
+        self.conns.pop(conn, None)
+        if self.homes.get(conn.session_id) is not conn:
+            return False
+        del self.homes[conn.session_id]
+        return True
+
     def drop(self, conn: Conn) -> None:
         """The connection is closed at once, as when the client broke the protocol; its session stays."""
         conn.waiting.clear()
         # It may be done without being closed: it has sent a closeSession. That is not answered any more: its answer
         # would come before those that are missing (W4).
-        if not conn.is_mute:
-            conn.is_done = conn.is_mute = True
-            self.closes.append(conn)
-
-    def refuse(self, conn: Conn) -> None:
-        """Closed without a word to its last request, nor to any behind it, even if it has said goodbye (W4)."""
-        conn.waiting.clear()
         if not conn.is_mute:
             conn.is_done = conn.is_mute = True
             self.closes.append(conn)

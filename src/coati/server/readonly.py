@@ -84,8 +84,6 @@ class ReadOnly:
         *,
         tree: Tree,
         sessions: SessionTable,
-        watches: Watches,
-        answers: Answers,
         access: Access,
         stats: ServerStats,
         config: ReplicaConfig,
@@ -93,13 +91,13 @@ class ReadOnly:
     ) -> None:
         self.tree = tree
         self.sessions = sessions
-        self.watches = watches
+        self.watches = Watches()
         self.stats = stats
         self.config = config
         self.outstanding_limit = config.outstanding_limit
         self.outlet = Outlet()
         self.conns = self.outlet.conns
-        self._answers = answers
+        self._answers = Answers(tree, self.watches, access)
         self._given = given
         self._guard = Guard()
         self._login = Login(access, self._guard, self.outlet, stats, config.required_schemes)
@@ -121,12 +119,8 @@ class ReadOnly:
 
     def on_closed(self, conn: Conn) -> None:
         """The connection is gone. Its watches go with it, its session stays until it expires."""
-        conn.is_closed = conn.is_mute = True
-        conn.is_done = True
-        self.conns.pop(conn, None)
         self.watches.remove_watcher(conn)
-        if self.outlet.homes.get(conn.session_id) is conn:
-            del self.outlet.homes[conn.session_id]
+        self.outlet.leave(conn)
 
     def on_received(self, conn: Conn, data: bytes) -> None:
         """Bytes of a client, cut anywhere."""

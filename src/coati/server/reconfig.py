@@ -7,16 +7,13 @@ Sources: QuorumPeer (setQuorumVerifier, setLastSeenQuorumVerifier, initConfigInZ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from coati.core.tree import CONFIG, Tree, TreeConfig, show_config
+from coati.core.tree import CONFIG, Tree, show_config
 from coati.errors import ProtocolError
 from coati.seams import Clock
-from coati.server.hub import Hub
-from coati.server.readonly import Retreat
-from coati.server.recovery import Collector, Loaded
-from coati.server.replica import Replica
+from coati.server.hub import Hub, HubParts
+from coati.server.recovery import Loaded
 from coati.storage.store import Store
 from coati.zab.broadcast import Broadcast
 from coati.zab.dynamic import DynamicLeader, DynamicPeer
@@ -42,40 +39,13 @@ class DynamicHub(Hub):
     """One member of an ensemble whose members may change."""
 
     def __init__(
-        self,
-        config: PeerConfig,
-        loaded: Loaded,
-        store: Store,
-        clock: Clock,
-        *,
-        tree_config: TreeConfig,
-        make_replica: Callable[[Broadcast, Tree, dict[int, int]], Replica],
-        call_at: Callable[[int, Callable[[], None]], object],
-        diff_limit_bytes: Callable[[], int],
-        on_bind_failed: Callable[[str], None],
-        keeper: Keeper,
-        leader_serves: bool = True,
-        collector: Collector | None = None,
-        retreat: Retreat | None = None,
+        self, config: PeerConfig, loaded: Loaded, store: Store, clock: Clock, parts: HubParts, *, keeper: Keeper
     ) -> None:
         self._keeper = keeper
         self._peer_config = config
         # The versions of the views that the shell was told.
         self._known = (NOTHING, NOTHING)
-        super().__init__(
-            config,
-            loaded,
-            store,
-            clock,
-            tree_config=tree_config,
-            make_replica=make_replica,
-            call_at=call_at,
-            diff_limit_bytes=diff_limit_bytes,
-            on_bind_failed=on_bind_failed,
-            leader_serves=leader_serves,
-            collector=collector,
-            retreat=retreat,
-        )
+        super().__init__(config, loaded, store, clock, parts)
 
     def _take(self, loaded: Loaded) -> None:
         """A list in the tree that is later than this server's was logged here, or is that of the leader."""

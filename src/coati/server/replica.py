@@ -243,16 +243,9 @@ class Replica:
 
     def on_closed(self, conn: Conn) -> None:
         """The connection is gone. Its watches go with it, its session stays until it expires."""
-        conn.is_closed = conn.is_mute = True
-        conn.is_done = True
-        # A read that is answered now would leave a watch that nobody removes any more (E7).
-        conn.waiting.clear()
-        self.conns.pop(conn, None)
         self.watches.remove_watcher(conn)
-        if self.homes.get(conn.session_id) is conn:
-            del self.homes[conn.session_id]
-            if not self._leads:
-                self.errands.leave(conn)
+        if self.outlet.leave(conn) and not self._leads:
+            self.errands.leave(conn)
 
     def on_received(self, conn: Conn, data: bytes) -> None:
         """Bytes of a client, cut anywhere."""
@@ -643,7 +636,8 @@ class Replica:
         if op == codes.OP_CREATE_SESSION:
             self.outlet.emit(conn, welcome(conn, request.session_id, change.timeout_ms))
         elif change.err == SESSION_MOVED:
-            self.outlet.refuse(conn)
+            # Without a word to this request, nor to any behind it, even if it has said goodbye (W4).
+            self.outlet.drop(conn)
         else:
             self.outlet.emit(conn, write_reply(op, request.xid, change))
             if op == codes.OP_CLOSE_SESSION:

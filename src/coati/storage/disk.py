@@ -96,6 +96,10 @@ class RealFile:
         if _HAS_FADVISE:
             os.posix_fadvise(self._fd, 0, end - end % _PAGE_BYTES, os.POSIX_FADV_DONTNEED)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._fd < 0
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -47,6 +47,10 @@ class SimClock:
         self._serial += 1
         heapq.heappush(self._heap, (max(when_ms, self.now_ms), self._serial, call))
 
+    def next_ms(self) -> int | None:
+        """When the next event is due; None: there is none."""
+        return self._heap[0][0] if self._heap else None
+
     def step(self, until_ms: int) -> bool:
         """Runs the next event that is due by then; False when there is none, and then it is `until_ms`."""
         if not self._heap or self._heap[0][0] > until_ms:

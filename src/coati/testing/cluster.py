@@ -20,7 +20,7 @@ from coati.core.tree import Tree, TreeConfig
 from coati.core.watches import Watches
 from coati.errors import ProtocolError
 from coati.server.driver import Driver
-from coati.server.hub import Hub
+from coati.server.hub import Hub, HubParts
 from coati.server.readonly import GivenIds, ReadOnly, Retreat
 from coati.server.recovery import Loaded, load
 from coati.server.replica import Replica, ReplicaConfig
@@ -351,7 +351,7 @@ class SimMember:
         self.store = self.make_store(store_config)
         loaded = load(self.store, tree_config, is_alone=False)
         self._ports = self.make_ports()
-        self.hub = self.make_hub(self.make_peer_config(), loaded, tree_config)
+        self.hub = self.make_hub(self.make_peer_config(), loaded, self._make_parts(tree_config))
         self.driver = self.driver_type(
             None,
             self.store,
@@ -383,13 +383,12 @@ class SimMember:
             forces_snapshot=config.forces_snapshot,
         )
 
-    def make_hub(self, peer_config: PeerConfig, loaded: Loaded, tree_config: TreeConfig) -> Hub:
+    def make_hub(self, peer_config: PeerConfig, loaded: Loaded, parts: HubParts) -> Hub:
         """Of a new process."""
-        return self.hub_type(
-            peer_config,
-            loaded,
-            self.store,
-            self.clock,
+        return self.hub_type(peer_config, loaded, self.store, self.clock, parts)
+
+    def _make_parts(self, tree_config: TreeConfig) -> HubParts:
+        return HubParts(
             tree_config=tree_config,
             make_replica=self._make_replica,
             call_at=self._call_at,
@@ -418,14 +417,10 @@ class SimMember:
         )
 
     def _make_read_only(self, tree: Tree, timeouts: dict[int, int], given: GivenIds) -> ReadOnly:
-        access = Access(self.access_config)
-        watches = Watches()
         return ReadOnly(
             tree=tree,
             sessions=self._make_sessions(timeouts),
-            watches=watches,
-            answers=Answers(tree, watches, access),
-            access=access,
+            access=Access(self.access_config),
             stats=self.driver.stats,
             config=self._replica_config(),
             given=given,
@@ -540,7 +535,7 @@ class SimMember:
         self._ports.shut()
         links, self.links = self.links, []
         for link in links:
-            link.is_open = False
+            link.abandon()
 
     # Its clients.
 

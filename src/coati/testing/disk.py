@@ -14,6 +14,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, TypeAlias
 
+from coati.seams import ReadFile
+
 SECTOR_BYTES: Final = 512
 
 _Done: TypeAlias = Callable[[BaseException | None], None]
@@ -232,7 +234,7 @@ class SimDisk:
     def open_append(self, path: str) -> SimFile:
         return SimFile(self, path, self._inode(path))
 
-    def open_read(self, path: str) -> SimReadFile:
+    def open_read(self, path: str) -> ReadFile:
         self.enter_or_fail("open", path)
         return SimReadFile(self, path, self._inode(path))
 

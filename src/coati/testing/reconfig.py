@@ -8,11 +8,11 @@ from __future__ import annotations
 from coati.core.acl import Access, AccessConfig
 from coati.core.prepare import PrepareConfig, Preparer
 from coati.core.sessions import SessionTable
-from coati.core.tree import Tree, TreeConfig
-from coati.server.hub import Hub
+from coati.core.tree import Tree
+from coati.server.hub import Hub, HubParts
 from coati.server.reconfig import DynamicHub, planner_of
 from coati.server.recovery import Loaded
-from coati.testing.cluster import DIFF_LIMIT_BYTES, SimCluster, SimMember
+from coati.testing.cluster import SimCluster, SimMember
 from coati.zab.broadcast import Broadcast
 from coati.zab.dynamic import DynamicPeer
 from coati.zab.peer import PeerConfig
@@ -60,23 +60,8 @@ class DynamicMember(SimMember):
         config.is_dynamic = True
         return config
 
-    def make_hub(self, peer_config: PeerConfig, loaded: Loaded, tree_config: TreeConfig) -> Hub:
-        return DynamicHub(
-            peer_config,
-            loaded,
-            self.store,
-            self.clock,
-            tree_config=tree_config,
-            make_replica=self._make_replica,
-            call_at=self._call_at,
-            diff_limit_bytes=lambda: DIFF_LIMIT_BYTES,
-            on_bind_failed=self._on_bind_failed,
-            keeper=self.keeper,
-            leader_serves=self.cluster.config.leader_serves,
-        )
-
-    def _on_bind_failed(self, reason: str) -> None:
-        raise AssertionError(reason)
+    def make_hub(self, peer_config: PeerConfig, loaded: Loaded, parts: HubParts) -> Hub:
+        return DynamicHub(peer_config, loaded, self.store, self.clock, parts, keeper=self.keeper)
 
     def make_preparer(self, tree: Tree, sessions: SessionTable, access: Access, broadcast: Broadcast) -> Preparer:
         return Preparer(tree, sessions, access, PrepareConfig(reconfig_enabled=True), planner_of(broadcast))

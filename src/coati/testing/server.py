@@ -189,7 +189,7 @@ class SimServer:
         self._life += 1
         links, self.links = self.links, []
         for link in links:
-            link.is_open = False
+            link.abandon()
 
     def run(self, duration_ms: int = SETTLE_MS) -> None:
         """Lets time pass."""
@@ -281,6 +281,10 @@ class SimLink:
         else:
             server = self.server
             server.hear(self, lambda: server.driver.received(self.conn, data))
+
+    def abandon(self) -> None:
+        """The server's process is gone, and nobody is left there who would hear of the end."""
+        self.is_open = False
 
     def drop(self) -> None:
         """The connection breaks."""

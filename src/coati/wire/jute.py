@@ -164,10 +164,19 @@ class Writer:
         return b"".join(self.parts)
 
 
+class FrameTooLong(MarshallingError):
+    """A length below zero or above what is taken. `frames` were whole before it."""
+
+    def __init__(self, length: int, frames: list[bytes]) -> None:
+        super().__init__(f"Len error {length}")
+        self.length = length
+        self.frames = frames
+
+
 class FrameBuffer:
     """Cuts a TCP stream into frames of `int length, payload`.
 
-    Raises MarshallingError on a length below zero or above `max_frame` bytes: the caller closes the connection.
+    Raises FrameTooLong on a length below zero or above `max_frame` bytes: the caller closes the connection.
     """
 
     __slots__ = ("_kept", "_kept_bytes", "_need_bytes", "max_frame")
@@ -195,7 +204,7 @@ class FrameBuffer:
         while size - pos >= 4:
             length: int = _unpack_int(data, pos)[0]
             if length < 0 or length > self.max_frame:
-                raise MarshallingError(f"Len error {length}")
+                raise FrameTooLong(length, frames)
             end = pos + 4 + length
             if end > size:
                 need = 4 + length

@@ -16,7 +16,6 @@ Sources: Leader (propose, tryToCommit, startZkServer), QuorumPeer.processReconfi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Final
 
 from coati import errors
@@ -35,8 +34,8 @@ from coati.zab.election import Vote
 from coati.zab.history import Entry
 from coati.zab.leader import Leader
 from coati.zab.learner import Learner
-from coati.zab.outbox import NOTHING, Outbox
-from coati.zab.peer import Peer, PeerConfig
+from coati.zab.outbox import NOTHING
+from coati.zab.peer import Peer
 from coati.zab.quorum import Server, View
 from coati.zab.reconfig import Joint, Wish, config_of, designate, encode_designated, next_view, read_designated
 
@@ -194,7 +193,7 @@ class DynamicPeer(Peer):
 
     __slots__ = ("_designated", "_leads_next", "_moves", "_noted", "seen", "view", "views")
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """With the views of the configuration."""
         self._leader_type = DynamicLeader
         self.view = self.config.view
@@ -383,31 +382,3 @@ def _is_same_leader(old: Server | None, new: Server | None) -> bool:
     if old is None or new is None or new.is_observer:
         return False
     return (old.host, old.quorum_port) == (new.host, new.quorum_port)
-
-
-def make_peer(
-    config: PeerConfig,
-    outbox: Outbox,
-    *,
-    last_zxid: int,
-    accepted_epoch: int,
-    current_epoch: int,
-    read_log: Callable[[int], Iterator[Entry]],
-    diff_limit_bytes: Callable[[], int],
-    touched: Callable[[], list[tuple[int, int]]],
-) -> Peer:
-    """The peer of an ensemble whose members are fixed, or may change, as configured."""
-    peer_type = DynamicPeer if config.is_dynamic else Peer
-    peer = peer_type(
-        config,
-        outbox,
-        last_zxid=last_zxid,
-        accepted_epoch=accepted_epoch,
-        current_epoch=current_epoch,
-        read_log=read_log,
-        diff_limit_bytes=diff_limit_bytes,
-        touched=touched,
-    )
-    if isinstance(peer, DynamicPeer):
-        peer.begin()
-    return peer

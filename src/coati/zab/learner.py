@@ -393,31 +393,28 @@ class Learner(Broadcast):
         self._enter(TRUNCATING)
         self.outbox.truncate_to = zxid
 
-    def on_truncated(self, last_zxid: int | None) -> None:
-        """The log ends at `last_zxid` now; None: nothing is left of it, and the next role starts with nothing.
+    def on_truncated(self, last_zxid: int) -> None:
+        """The log ends at `last_zxid` now.
 
         Another end than the leader's would leave a hole (ZOOKEEPER-3701), unless he named the beginning of an epoch,
         which no txn has.
         """
         old_zxid = self.proposed_zxid
-        last = 0 if last_zxid is None else last_zxid
-        assert last <= self._truncate_to, "the log was cut"
+        assert last_zxid <= self._truncate_to, "the log was cut"
         committed = self._committed
-        while committed and committed[-1][0] > last:
+        while committed and committed[-1][0] > last_zxid:
             committed.pop()
-        self.proposed_zxid = last
-        self._synced_zxid = last
-        self.delivered_zxid = min(self.delivered_zxid, last)
+        self.proposed_zxid = last_zxid
+        self._synced_zxid = last_zxid
+        self.delivered_zxid = min(self.delivered_zxid, last_zxid)
         if self.is_over:
             return
         wanted = self._truncate_to
-        if last_zxid == wanted or (
-            last_zxid is not None and not counter_of(wanted) and epoch_of(old_zxid) == epoch_of(wanted)
-        ):
+        if last_zxid == wanted or (not counter_of(wanted) and epoch_of(old_zxid) == epoch_of(wanted)):
             self._enter(SYNCING)
             self._resume()
         else:
-            self.refuse(f"TRUNC to {wanted:#x}, and the log ends at {last:#x}")
+            self.refuse(f"TRUNC to {wanted:#x}, and the log ends at {last_zxid:#x}")
 
     def _on_snap(self, zxid: int) -> None:
         self._expect(CHOOSING, "SNAP")

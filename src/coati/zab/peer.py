@@ -166,6 +166,10 @@ class Peer:
         self._read_log = read_log
         self._diff_limit_bytes = diff_limit_bytes
         self._touched = touched
+        self._begin()
+
+    def _begin(self) -> None:
+        """What another kind of peer has besides."""
 
     # Doors.
 

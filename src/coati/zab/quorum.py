@@ -156,25 +156,7 @@ class View:
     @staticmethod
     def from_lines(lines: Iterable[tuple[str, str]]) -> View:
         """The view that keys and their values describe: server.N, group.G, weight.N, version. Raises ConfigError."""
-        servers: list[Server] = []
-        groups: dict[int, list[int]] = {}
-        weights: dict[int, int] = {}
-        version = 0
-        for key, value in lines:
-            try:
-                if key.startswith("server."):
-                    servers.append(Server.from_text(java_long(key[7:]), value))
-                elif key.startswith("group"):
-                    groups[_new_number(key, groups)] = [java_long(sid) for sid in java_split(value, ":")]
-                elif key.startswith("weight"):
-                    weights[_new_number(key, weights)] = java_long(value)
-                elif key == "version":
-                    version = java_long(value, 16)
-                else:
-                    raise ValueError("no key of a list of servers")
-            except ValueError as error:
-                # A stranger's key goes into a log.
-                raise ConfigError(f"{ascii(key[:40])[1:-1]}: {error}") from None
+        servers, groups, weights, version = read_lines(lines)
         return View.build(servers, groups, weights, version)
 
     @staticmethod
@@ -251,6 +233,32 @@ class View:
                 if won > self._half:
                     return count
         return 0
+
+
+def read_lines(
+    lines: Iterable[tuple[str, str]],
+) -> tuple[list[Server], dict[int, list[int]], dict[int, int], int]:
+    """What `View.build` makes a view of, which it may refuse. Raises ConfigError for a line that cannot be read."""
+    servers: list[Server] = []
+    groups: dict[int, list[int]] = {}
+    weights: dict[int, int] = {}
+    version = 0
+    for key, value in lines:
+        try:
+            if key.startswith("server."):
+                servers.append(Server.from_text(java_long(key[7:]), value))
+            elif key.startswith("group"):
+                groups[_new_number(key, groups)] = [java_long(sid) for sid in java_split(value, ":")]
+            elif key.startswith("weight"):
+                weights[_new_number(key, weights)] = java_long(value)
+            elif key == "version":
+                version = java_long(value, 16)
+            else:
+                raise ValueError("no key of a list of servers")
+        except ValueError as error:
+            # A stranger's key goes into a log.
+            raise ConfigError(f"{ascii(key[:40])[1:-1]}: {error}") from None
+    return servers, groups, weights, version
 
 
 def hash_order(keys: Iterable[int]) -> list[int]:

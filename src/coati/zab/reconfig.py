@@ -17,7 +17,7 @@ from coati.errors import BadArguments, BadVersion, ConfigError, ProtocolError, k
 from coati.wire.addresses import is_wildcard, java_long, java_strip
 from coati.wire.codes import OP_RECONFIG
 from coati.wire.txns import SetDataTxn, decode_txn
-from coati.zab.quorum import Server, View
+from coati.zab.quorum import Server, View, read_lines
 
 # Where a txn's header has its type.
 _TYPE_AT: Final = 28
@@ -113,7 +113,10 @@ def next_view(before: View, wish: Wish, zxid: int, *, is_standalone_enabled: boo
     if wish.version != -1 and wish.version != before.version:
         raise BadVersion
     try:
-        members = _all_members(wish.members) if wish.members is not None else _changed_members(before, wish)
+        if wish.members is not None:
+            members = _all_members(wish.members, is_standalone_enabled=is_standalone_enabled)
+        else:
+            members = _changed_members(before, wish)
         voters = len(members.voters())
     except ConfigError:
         raise BadArguments from None
@@ -127,7 +130,7 @@ def next_view(before: View, wish: Wish, zxid: int, *, is_standalone_enabled: boo
         raise BadArguments from None
 
 
-def _all_members(text: str) -> View:
+def _all_members(text: str, *, is_standalone_enabled: bool) -> View:
     lines: dict[str, str] = {}
     for raw in text.replace(",", "\n").split("\n"):
         line = java_strip(raw)
@@ -135,7 +138,16 @@ def _all_members(text: str) -> View:
             continue
         key, _, value = line.partition("=")
         lines[java_strip(key)] = java_strip(value)
-    return View.from_lines(lines.items())
+    servers, groups, weights, version = read_lines(lines.items())
+    voters = sum([not server.is_observer for server in servers])
+    has_observers = len(servers) > voters
+    # QuorumPeerConfig.parseDynamicConfig: an IllegalArgumentException, which is nobody's there.
+    if voters == 0 and (has_observers or not is_standalone_enabled):
+        raise keeper_error(errors.MARSHALLING_ERROR)
+    view = View.build(servers, groups, weights, version)
+    if voters == 1 and has_observers and is_standalone_enabled:
+        raise keeper_error(errors.MARSHALLING_ERROR)
+    return view
 
 
 def _changed_members(view: View, wish: Wish) -> View:

@@ -1,0 +1,1 @@
+"""Patterns: applications that people build on coordination again and again, as small layers over client and recipes."""

@@ -1,0 +1,176 @@
+"""Claim: what every lock, semaphore and side of a read/write lock has in common for its user.
+
+Knows `async with`, `acquire` and `release`, `try_`, re-entrance, and that a body ends when what it relies on is lost.
+Must not know how a thing is won: that is `_win`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from coati.client.client import BaseClient
+from coati.recipes.held import Body, Held, OnLoss, Release
+
+H = TypeVar("H", bound=Held)
+
+
+class _Hold(Generic[H]):
+    """One winning: how often its task is inside, and the outermost block if there is one."""
+
+    __slots__ = ("body", "depth", "held")
+
+    def __init__(self, held: H, body: Body | None) -> None:
+        self.held = held
+        self.body = body
+        self.depth = 1
+
+
+class Claim(ABC, Generic[H]):
+    """Something to hold: `async with claim as held:`. The object may be used again, and by several tasks.
+
+    `timeout` in seconds bounds the wait: LockTimeout; None waits as long as it takes, over connections and sessions.
+    `on_loss`: "cancel" cancels the block when the thing is lost and raises LockLost, "flag" leaves it to
+    `held.check()`. `reentrant`: a task that holds it gets it again at once; otherwise that is a RuntimeError.
+    """
+
+    def __init__(self, client: BaseClient, *, timeout: float | None, on_loss: OnLoss, reentrant: bool) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._on_loss = on_loss
+        self._reentrant = reentrant
+        self._holds: dict[asyncio.Task[object], list[_Hold[H]]] = {}
+
+    # --- for whoever wants it ---------------------------------------------------------------------
+
+    async def acquire(self) -> H:
+        """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
+        held = await self._enter(waits=True, has_block=False)
+        assert held is not None
+        return held
+
+    async def try_acquire(self) -> H | None:
+        """As `acquire` if nobody else has it now; otherwise None."""
+        return await self._enter(waits=False, has_block=False)
+
+    async def release(self, held: H | None = None) -> None:
+        """Gives back what this task acquired last, or, from any task, what is named. Raises RuntimeError if nothing.
+
+        Of what is lost already, nothing is left to give back: that is no error.
+        """
+        hold = self._find(held)
+        hold.depth -= 1
+        if hold.depth == 0:
+            self._forget(hold)
+            hold.held.let_go(deleting=True)
+            await self._give_back(hold.held)
+
+    def try_(self) -> Attempt[H]:
+        """`async with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
+        return Attempt(self)
+
+    async def __aenter__(self) -> H:
+        held = await self._enter(waits=True, has_block=True)
+        assert held is not None
+        return held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        hold = self._find(None)
+        hold.depth -= 1
+        if hold.depth:
+            return
+        self._forget(hold)
+        hold.held.let_go(deleting=True)
+        try:
+            if hold.body is not None:
+                hold.body.leave(hold.held, kind, error)
+        finally:
+            await self._give_back(hold.held)
+
+    # --- the recipe's -----------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _win(self, deadline: float | None, *, waits: bool) -> H | None:
+        """Waits until it is ours; None if it is not free and `waits` is False. Raises LockTimeout.
+
+        Cancelled or too late, it leaves nothing behind.
+        """
+
+    async def _free(self, held: H) -> None:
+        """It is not needed any more."""
+        await Release(self._client).delete(held.path)
+
+    # --- all of them ------------------------------------------------------------------------------
+
+    async def _enter(self, *, waits: bool, has_block: bool) -> H | None:
+        task = asyncio.current_task()
+        assert task is not None
+        holds = self._holds.get(task)
+        if holds:
+            if not self._reentrant:
+                raise RuntimeError("this task holds it already, and would wait for itself: see `reentrant`")
+            holds[-1].held.check()
+            holds[-1].depth += 1
+            return holds[-1].held
+        loop = asyncio.get_running_loop()
+        held = await self._win(None if self._timeout is None else loop.time() + self._timeout, waits=waits)
+        if held is None:
+            return None
+        # Nothing is awaited from the moment it was won until it is watched over.
+        body = Body(self._on_loss) if has_block else None
+        if body is not None:
+            body.enter()
+        held.begin(_nobody if body is None else body.on_lost)
+        self._client.spawn(held.look())
+        self._holds.setdefault(task, []).append(_Hold(held, body))
+        return held
+
+    def _find(self, held: H | None) -> _Hold[H]:
+        task = asyncio.current_task()
+        for owner, holds in self._holds.items():
+            for hold in reversed(holds):
+                if hold.held is held or (held is None and owner is task):
+                    return hold
+        raise RuntimeError("it is not held" if held is not None else "this task does not hold it")
+
+    def _forget(self, hold: _Hold[H]) -> None:
+        for task, holds in self._holds.items():
+            if hold in holds:
+                holds.remove(hold)
+                if not holds:
+                    del self._holds[task]
+                return
+
+    async def _give_back(self, held: H) -> None:
+        if held.is_lost and not self._client.is_closed:
+            # No server answers, or there is nothing left: whoever has lost it should hear so at once.
+            self._client.spawn(self._free(held))
+        else:
+            await self._free(held)
+
+
+class Attempt(Generic[H]):
+    """One `async with claim.try_() as held:`."""
+
+    def __init__(self, claim: Claim[H]) -> None:
+        self._claim = claim
+        self._has_entered = False
+
+    async def __aenter__(self) -> H | None:
+        held = await self._claim._enter(waits=False, has_block=True)
+        self._has_entered = held is not None
+        return held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._has_entered:
+            await self._claim.__aexit__(kind, error, trace)
+
+
+def _nobody() -> None:
+    """Without a block, nobody is cancelled."""

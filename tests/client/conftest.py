@@ -1,0 +1,25 @@
+"""One coati server for all tests of the client in this process; each test has a tree of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from tests.interop.peers import QUICK_CFG, QUICK_PROPS, CoatiServer
+
+_serial = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def port() -> Iterator[int]:
+    """Where the server listens."""
+    with CoatiServer(cfg=QUICK_CFG, props=QUICK_PROPS) as server:
+        yield server.port
+
+
+@pytest.fixture
+def top() -> str:
+    """A path that no other test uses; nothing is there."""
+    return f"/t{next(_serial)}"
