@@ -81,7 +81,7 @@ ROOMS: Final[dict[str, Room]] = {
         ("coati.client", "coati.recipes", "coati.errors"),
         ("asyncio", "json", "logging", "random", "time", "urllib", "uuid"),
     ),
-    "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None),
+    "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None, ("uvloop",)),
     "coati.bench": Room(CLIENT, None, ("uvloop",)),
     "coati.cli": Room(
         ("coati", "coati.client", "coati.recipes", "coati.errors", "coati.bench"),
