@@ -427,7 +427,7 @@ class BaseClient:
         except NoNode:
             if not parents:
                 raise
-            await self._make_parents(path, acl)
+            await self._make_parents(path + "0" if mode.is_sequential else path, acl)
             return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
         except ConnectionLoss as loss:
             if mode is not Mode.EPHEMERAL or not loss.maybe_applied:
@@ -447,8 +447,10 @@ class BaseClient:
         raise self._core.explained(NodeExists(path), "create", path)
 
     async def _make_parents(self, path: str, acl: ACLs | None) -> None:
-        for parent in parents_of(path):
-            await self.ensure(parent, acl=acl)
+        # Those of the view's root too: whoever asks for parents does not care where the view begins.
+        whole = self.chroot_free()
+        for parent in parents_of(self._chroot + path.rstrip("/")):
+            await whole.ensure(parent, acl=acl)
 
     async def ensure(self, path: str, data: bytes = b"", *, acl: ACLs | None = None) -> bool:
         """Makes a persistent znode, and its parents, unless it is there; whether it was made."""
