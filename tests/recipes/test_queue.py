@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -230,6 +231,30 @@ def test_cancelled_takes_hold_nothing(server: Server, path: str, layout: QueueLa
             assert at > 4
             await item.end(is_done=True)
             assert await queue.size() == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_end_of_an_item_happens_although_it_is_cancelled(server: Server, path: str, late: bool) -> None:
+    async def main() -> None:
+        async with clients(server, 1) as zks:
+            queue = zks[0].queue(path)
+
+            async def is_done() -> bool:
+                return await queue.size() == 0 and await names(zks[0], f"{path}/taken") == []
+
+            at = 0
+            while True:
+                at += 1
+                await queue.put(b"x")
+                tried = CancelAt((await queue.get()).end(is_done=True), at, late=late)
+                with suppress(asyncio.CancelledError):
+                    await tried
+                await until(is_done, "the item is gone")
+                if not tried.was_reached:
+                    break
+            assert at > 1
 
     run(main())
 

@@ -15,22 +15,18 @@ from coati.client.client import BaseClient
 from coati.client.types import Node, join_path
 from coati.errors import LeadershipLost, NoNode
 from coati.recipes.held import OnLoss
-from coati.recipes.marks import Bell, Row, children_of, in_order, mark, patient, uuid_mark
+from coati.recipes.marks import Bell, Row, children_of, curator_mark, in_order, mark, patient
 from coati.recipes.tenure import Tenure
 
 ElectionLayout = Literal["native", "kazoo", "curator", "curator-selector"]
-
-
-def _protected(client: BaseClient) -> str:
-    return f"_c_{uuid_mark(client)}-"
 
 
 # What goes before the marker, and the marker.
 _LAYOUTS: Final[dict[ElectionLayout, tuple[Callable[[BaseClient], str], str]]] = {
     "native": (mark, "-term-"),
     "kazoo": (mark, "__lock__"),
-    "curator": (_protected, "latch-"),
-    "curator-selector": (_protected, "lock-"),
+    "curator": (curator_mark, "latch-"),
+    "curator-selector": (curator_mark, "lock-"),
 }
 
 

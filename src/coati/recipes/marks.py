@@ -150,11 +150,11 @@ async def insist(client: BaseClient, work: Callable[[], Awaitable[None]]) -> Non
         insist_later(client, work, session_id)
 
 
-def insist_later(client: BaseClient, work: Callable[[], Awaitable[None]], session_id: int) -> None:
-    """The same without waiting, for a caller that is being cancelled."""
+def insist_later(client: BaseClient, work: Callable[[], Awaitable[None]], session_id: int | None) -> None:
+    """The same without waiting, for a caller that is being cancelled. Without a session it goes on in the next one."""
 
     async def persist() -> None:
-        while client.session.id == session_id and not client.is_closed:
+        while session_id in (None, client.session.id) and not client.is_closed:
             try:
                 await work()
             except ZKError:
@@ -197,7 +197,7 @@ async def create_marked(
                 if left is not None:
                     await client.delete(left.path, missing_ok=True)
 
-            insist_later(client, sweep, session_id)
+            insist_later(client, sweep, session_id if mode.is_ephemeral else None)
         raise
     raise NoNode(parent)
 
@@ -293,6 +293,16 @@ class Row:
     def leave_soon(self, place: Node) -> None:
         """Without waiting, for a caller that is being cancelled."""
         Release(self._client).soon(place.path)
+
+
+def curator_row(client: BaseClient, path: str) -> Row:
+    """The line of a Curator InterProcessMutex."""
+    return Row(client, path, marker="lock-", head=curator_mark)
+
+
+def curator_mark(client: BaseClient) -> str:
+    """What Curator's protected znodes begin with."""
+    return f"_c_{uuid_mark(client)}-"
 
 
 def kazoo_row(client: BaseClient, path: str) -> Row:

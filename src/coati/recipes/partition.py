@@ -21,8 +21,9 @@ from coati.recipes.marks import Row, kazoo_row
 Share = Callable[[str, Sequence[str], Sequence[str]], Sequence[str]]
 """Of a member's id, all members' ids and all items: the items of that member. All members must use the same one."""
 
-# How long a member waits for an item before it looks whether the members are still the same; they are watched besides.
+# How long the members must be the same before items change hands.
 SETTLE_S: Final = 1.0
+JOINING_S: Final = 0.05
 
 
 def every_nth(member: str, members: Sequence[str], items: Sequence[str]) -> Sequence[str]:
@@ -129,6 +130,7 @@ class Partition:
         membership = self._group.join(name=self.id)
         async with membership:
             watching = asyncio.ensure_future(self._watch())
+            watching.add_done_callback(lambda _: self._end("the client is closed"))
             try:
                 while True:
                     mine = await self._next(membership, watching)
@@ -148,8 +150,11 @@ class Partition:
             if names != self._members:
                 self._members = names
                 self._changed.set()
-                if self._current is not None:
-                    self._current.end("the members have changed")
+                self._end("the members have changed")
+
+    def _end(self, why: str) -> None:
+        if self._current is not None:
+            self._current.end(why)
 
     async def _next(self, membership: Membership, watching: asyncio.Future[None]) -> Assignment:
         while True:
@@ -157,7 +162,11 @@ class Partition:
                 # Raises what ended it; without, the client is closed.
                 watching.result()
                 raise LockLost("the client is closed")
-            if not await self._is_settled() or not membership.is_there or self.id not in self._members:
+            if not await self._is_settled():
+                continue
+            if not membership.is_there or self.id not in self._members:
+                # Our own znode is on its way, and whoever makes it does not tell.
+                await asyncio.sleep(JOINING_S)
                 continue
             mine = self._share(self.id, self._members, self.items)
             await self._free(mine)
