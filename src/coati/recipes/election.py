@@ -99,7 +99,7 @@ class Election:
             place = await self._line.enter(self.id)
             try:
                 if await self._line.reach_front(place):
-                    term = Term(self._client, place, self._line, on_loss=self._on_loss, goes_on=goes_on)
+                    term = Term(patient(self._client), place, self._line, on_loss=self._on_loss, goes_on=goes_on)
                     if await term.is_kept():
                         return term
             except BaseException:
@@ -109,12 +109,12 @@ class Election:
 
     async def contenders(self) -> list[Candidate]:
         """Who stands, the leader first."""
-        found = await asyncio.gather(*(self._candidate(name) for name in await self._line.names()))
+        found = await asyncio.gather(*(self._candidate(name) for name in await self._names()))
         return [candidate for candidate in found if candidate is not None]
 
     async def leader(self) -> bytes | None:
         """The id of the leader; None if the office is vacant."""
-        for name in await self._line.names():
+        for name in await self._names():
             candidate = await self._candidate(name)
             if candidate is not None:
                 return candidate.id
@@ -148,6 +148,9 @@ class Election:
                 return path, (await client.get(path, watch=bell.rope())).data
             except NoNode:
                 continue
+
+    async def _names(self) -> list[str]:
+        return in_order(await children_of(self._client, self.path), self._line.marker)
 
     async def _candidate(self, name: str) -> Candidate | None:
         try:

@@ -252,25 +252,31 @@ def wrap_base(numbers: Iterable[int]) -> int:
 
 
 class Row:
-    """Ephemeral sequential znodes, of which the first is whose turn it is. `head` goes before `marker` and digits."""
+    """Ephemeral sequential znodes, of which the first is whose turn it is. `head` goes before `marker` and digits.
 
-    def __init__(self, client: BaseClient, path: str, *, marker: str, head: Callable[[BaseClient], str]) -> None:
+    `waits`: also for a connection, for as long as it takes.
+    """
+
+    def __init__(
+        self, client: BaseClient, path: str, *, marker: str, head: Callable[[BaseClient], str], waits: bool = True
+    ) -> None:
         self._client = client
+        self._asked = patient(client) if waits else client
         self._head = head
         self.path = path
         self.marker = marker
 
     async def enter(self, data: bytes) -> Node:
         """A place of our own at the end."""
-        return await create_marked(patient(self._client), self.path, self._head(self._client) + self.marker, data)
+        return await create_marked(self._asked, self.path, self._head(self._client) + self.marker, data)
 
     async def names(self, *, bell: Bell | None = None) -> list[str]:
         """All places, the first first."""
-        return in_order(await children_of(patient(self._client), self.path, bell=bell), self.marker)
+        return in_order(await children_of(self._asked, self.path, bell=bell), self.marker)
 
     async def reach_front(self, place: Node) -> bool:
         """True once it is the first; False if it is gone, or its session is."""
-        client = patient(self._client)
+        client = self._asked
         with Bell(client) as bell:
             while True:
                 bell.reset()
@@ -297,7 +303,7 @@ class Row:
 
 def curator_row(client: BaseClient, path: str) -> Row:
     """The line of a Curator InterProcessMutex."""
-    return Row(client, path, marker="lock-", head=curator_mark)
+    return Row(client, path, marker="lock-", head=curator_mark, waits=False)
 
 
 def curator_mark(client: BaseClient) -> str:
@@ -305,6 +311,6 @@ def curator_mark(client: BaseClient) -> str:
     return f"_c_{uuid_mark(client)}-"
 
 
-def kazoo_row(client: BaseClient, path: str) -> Row:
+def kazoo_row(client: BaseClient, path: str, *, waits: bool) -> Row:
     """The line of a kazoo Lock."""
-    return Row(client, path, marker="__lock__", head=mark)
+    return Row(client, path, marker="__lock__", head=mark, waits=waits)

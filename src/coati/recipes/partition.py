@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 from coati.client.client import BaseClient
 from coati.client.types import Node, join_path
-from coati.errors import LockLost
+from coati.errors import LockLost, NoNode
 from coati.recipes.group import Group, Membership
 from coati.recipes.held import Body, Held
-from coati.recipes.marks import Row, kazoo_row
+from coati.recipes.marks import Row, kazoo_row, patient
 
 Share = Callable[[str, Sequence[str], Sequence[str]], Sequence[str]]
 """Of a member's id, all members' ids and all items: the items of that member. All members must use the same one."""
@@ -207,7 +208,7 @@ class Partition:
         return True
 
     async def _win(self, item: str) -> None:
-        line = kazoo_row(self._client, join_path(join_path(self.path, "locks"), item))
+        line = kazoo_row(self._client, join_path(join_path(self.path, "locks"), item), waits=True)
         while True:
             place = await line.enter(self.id.encode())
             try:
@@ -221,13 +222,16 @@ class Partition:
 
     async def _is_safe(self, assignment: Assignment, membership: Membership) -> bool:
         """Watches over the session that owns the locks; False if some are gone with another one."""
-        session_id = self._client.session.id
-        node = await self._client.get(membership.path) if membership.is_there else None
+        client = patient(self._client)
+        session_id = client.session.id
+        node: Node | None = None
+        with suppress(NoNode):
+            node = await client.get(membership.path)
         owners = [place.stat.ephemeral_owner for _, place in self._places.values()]
         if node is None or any(owner != session_id for owner in (*owners, node.stat.ephemeral_owner)):
             await self._free(())
             return False
-        held = Held(self._client, node)
+        held = Held(client, node)
         try:
             await held.keep(lambda: self._lose(assignment))
         except LockLost:
@@ -235,7 +239,7 @@ class Partition:
             return False
         assignment.hold(held)
         self._current = assignment
-        if self._changed.is_set() or self._client.session.id != session_id:
+        if self._changed.is_set() or client.session.id != session_id:
             assignment.end("the members have changed")
         return True
 
