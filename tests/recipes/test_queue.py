@@ -359,7 +359,7 @@ def test_a_killed_consumer_loses_nothing(server: Server, path: str) -> None:
             finally:
                 victim.kill()
                 victim.communicate()
-            done = []
+            done: list[bytes] = []
             while len(done) < 5:
                 async with await queue.get(timeout=20.0) as item:
                     done.append(item.data)

@@ -247,6 +247,5 @@ class Partition:
         assignment.end("the session may be over")
 
     async def _free(self, but: Sequence[str]) -> None:
-        for item in [item for item in self._places if item not in but]:
-            line, place = self._places.pop(item)
-            await line.leave(place)
+        freed = [self._places.pop(item) for item in list(self._places) if item not in but]
+        await asyncio.gather(*(line.leave(place) for line, place in freed))

@@ -112,8 +112,9 @@ class _Hold(Tenure):
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
                     raise
-                self.lose("it was given to somebody else")
-                raise self.loss() from error
+                loss = LockLost("it was given to somebody else before it was done")
+                loss.path = self.path
+                raise loss from error
             except ConnectionLoss:
                 await self._client.sync(self._entry)
                 if await self._client.exists(self._entry) is None:
