@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 import coati
 from coati.recipes.queue import Item, Queue
 from coati.recipes.queuelayout import SHAPES, QueueLayout, pack_items, unpack_items
+from tests.interop import peers
 from tests.interop.peers import Server
 from tests.recipes.livekit import CancelAt, clients, expire, names, run, until
 from tests.recipes.lossy import wire
@@ -235,6 +239,30 @@ def test_cancelled_takes_hold_nothing(server: Server, path: str, layout: QueueLa
 
 
 @pytest.mark.parametrize("late", [False, True])
+def test_the_end_of_an_item_happens_although_it_is_cancelled(server: Server, path: str, late: bool) -> None:
+    async def main() -> None:
+        async with clients(server, 1) as zks:
+            queue = zks[0].queue(path)
+
+            async def is_done() -> bool:
+                return await queue.size() == 0 and await names(zks[0], f"{path}/taken") == []
+
+            at = 0
+            while True:
+                at += 1
+                await queue.put(b"x")
+                tried = CancelAt((await queue.get()).end(is_done=True), at, late=late)
+                with suppress(asyncio.CancelledError):
+                    await tried
+                await until(is_done, "the item is gone")
+                if not tried.was_reached:
+                    break
+            assert at > 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
 def test_cancelled_puts_leave_nothing(server: Server, path: str, late: bool) -> None:
     async def main() -> None:
         async with clients(server, 1) as zks:
@@ -331,7 +359,7 @@ def test_a_killed_consumer_loses_nothing(server: Server, path: str) -> None:
             finally:
                 victim.kill()
                 victim.communicate()
-            done = []
+            done: list[bytes] = []
             while len(done) < 5:
                 async with await queue.get(timeout=20.0) as item:
                     done.append(item.data)
@@ -386,3 +414,30 @@ def test_order_survives_the_overflow_of_the_counter(layout: QueueLayout) -> None
     made = [head + digits for digits in ("2147483646", "2147483647", "-2147483648", "-2147483647")]
     assert [name for name, _ in shape.in_order(reversed(made))] == made
     assert shape.in_order(["other", "item-x", "entry-1-x", "qn-", "queue-", "queue-|zz"]) == []
+
+
+def test_a_stopped_server_keeps_nobody_longer_than_asked(path: str) -> None:
+    async def main() -> None:
+        with peers.running("coati", props=peers.QUICK_PROPS, cfg=peers.QUICK_CFG) as server:
+            async with clients(server, 1, session_timeout=0.6) as zks:
+                queue = zks[0].queue(path)
+                await queue.put(b"x")
+                lost = asyncio.Event()
+                try:
+                    with pytest.raises(coati.LockLost):  # noqa: PT012  # the block is what raises
+                        async with await queue.get():
+                            os.kill(server.pid, signal.SIGSTOP)
+                            try:
+                                await asyncio.Event().wait()
+                            finally:
+                                lost.set()
+                                with pytest.raises(TimeoutError):
+                                    await queue.get(timeout=0.0)
+                finally:
+                    os.kill(server.pid, signal.SIGCONT)
+                # The session is over or not: either way the item is there, once.
+                async with await queue.get() as item:
+                    assert item.data == b"x"
+                assert await queue.size() == 0
+
+    run(main())

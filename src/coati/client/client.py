@@ -430,7 +430,7 @@ class BaseClient:
             if mode is not Mode.EPHEMERAL or not loss.maybe_applied:
                 raise
             return await self._find_own(op, body, before)
-        await self._make_parents(path, acl)
+        await self._make_parents(path + "0" if mode.is_sequential else path, acl)
         return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
 
     async def _create(self, op: Create, body: bytes) -> Node:
@@ -460,8 +460,10 @@ class BaseClient:
         raise self._core.explained(NodeExists(op.path), "create", op.path)
 
     async def _make_parents(self, path: str, acl: ACLs | None) -> None:
-        for parent in parents_of(path):
-            await self.ensure(parent, acl=acl)
+        # Those of the view's root too: whoever asks for parents does not care where the view begins.
+        whole = self.chroot_free()
+        for parent in parents_of(self._chroot + path.rstrip("/")):
+            await whole.ensure(parent, acl=acl)
 
     async def ensure(self, path: str, data: bytes = b"", *, acl: ACLs | None = None) -> bool:
         """Makes a persistent znode, and its parents, unless it is there; whether it was made."""

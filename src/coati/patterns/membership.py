@@ -13,7 +13,7 @@ another member can begin, and in the next session it joins again, at the end of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -61,7 +61,7 @@ class Cluster:
         """Who is there now."""
         return View(tuple(candidate.id for candidate in await self._election.contenders()))
 
-    async def views(self) -> AsyncIterator[View]:
+    async def views(self) -> AsyncGenerator[View, None]:
         """Who is there now, then each time that this changes."""
         told: View | None = None
         async with self._client.members(self.path) as changes:

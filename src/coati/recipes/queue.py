@@ -76,14 +76,16 @@ class _Hold(Tenure):
     """The ephemeral that stands for the work on an entry."""
 
     def __init__(self, client: BaseClient, node: Node, entry: str, *, version: int, on_loss: OnLoss) -> None:
-        super().__init__(client, node, on_loss=on_loss, goes_on=False)
+        super().__init__(patient(client), node, on_loss=on_loss, goes_on=False)
+        self._hurried = client
         self._entry = entry
         self._version = version
         self._stamp = node.data
+        self._session_id = node.stat.ephemeral_owner
 
     async def settle(self, *, is_done: bool) -> None:
         if not is_done:
-            await insist(self._client, self._give_back)
+            await insist(self._hurried, self._give_back)
             return
         session_id = self._client.session.id
         try:
@@ -100,31 +102,33 @@ class _Hold(Tenure):
             return
 
     async def _give_back(self) -> None:
-        if await is_ours(self._client, self.path, self._stamp):
-            await self._client.delete(self.path, missing_ok=True)
+        if await is_ours(self._hurried, self.path, self._stamp):
+            await self._hurried.delete(self.path, missing_ok=True)
 
     async def _finish(self) -> None:
-        client = patient(self._client)
-        once = client.with_options(retry=Retry.NONE)
+        once = self._client.with_options(retry=Retry.NONE)
         while True:
             try:
                 await once.multi([Delete(self.path), Delete(self._entry, self._version)])
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
                     raise
-                self.lose("it was given to somebody else")
-                raise self.loss() from error
+                raise self._loss("it was given to somebody else before it was done") from error
             except ConnectionLoss:
-                await client.sync(self._entry)
-                is_gone = await client.exists(self._entry) is None
-                if self._client.session.id != self._owner:
+                await self._client.sync(self._entry)
+                is_gone = await self._client.exists(self._entry) is None
+                if self._client.session.id != self._session_id:
                     # Somebody else may have taken it since, and have been the one who was done with it.
-                    self.lose("the session is over, and with it what was held")
-                    raise self.loss() from None
+                    raise self._loss("the session is over, and with it what was held") from None
                 if is_gone:
                     return
                 continue
             return
+
+    def _loss(self, why: str) -> LockLost:
+        loss = LockLost(why)
+        loss.path = self.path
+        return loss
 
 
 class _Loose:
@@ -187,6 +191,7 @@ class Queue:
             raise ValueError("only Curator's queues have a lock path")
         self.path = path
         self._client = client
+        self._waiting = patient(client)
         self._shape = shape
         self._layout: QueueLayout = layout
         self._entries = path + shape.entries
@@ -241,10 +246,19 @@ class Queue:
         return item
 
     async def _next(self, timeout: float | None) -> Item | None:
+        ends = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        # Without a server nobody can tell whether there is an item: for that a session timeout more.
+        limit = None if timeout is None else timeout + self._client.session.timeout
+        try:
+            async with asyncio.timeout(limit):
+                return await self._wait_for_one(ends)
+        except TimeoutError:
+            return None
+
+    async def _wait_for_one(self, ends: float | None) -> Item | None:
         loop = asyncio.get_running_loop()
-        ends = None if timeout is None else loop.time() + timeout
         await self._prepare()
-        with Bell(self._client) as bell:
+        with Bell(self._waiting) as bell:
             is_watching = False
             while True:
                 bell.reset()
@@ -261,17 +275,16 @@ class Queue:
                 await bell.wait(min((one for one in (left, due_s) if one is not None), default=None))
 
     async def _prepare(self) -> None:
-        await self._client.ensure(self._entries)
+        await self._waiting.ensure(self._entries)
         if self._taken is not None:
-            await self._client.ensure(self._taken)
+            await self._waiting.ensure(self._taken)
 
     async def _first(self, bell: Bell | None) -> tuple[Item | None, float | None]:
         """The first that can be had; else in how many seconds the next one is due."""
-        client = patient(self._client)
-        names = await children_of(client, self._entries, bell=bell)
+        names = await children_of(self._waiting, self._entries, bell=bell)
         taken: set[str] = set()
         if self._taken is not None:
-            taken = set(await children_of(client, self._taken, bell=bell))
+            taken = set(await children_of(self._waiting, self._taken, bell=bell))
         now_ms = self._clock() * 1000
         soonest: float | None = None
         for name, ticket in self._shape.in_order(names):
@@ -287,7 +300,7 @@ class Queue:
     async def _take(self, name: str, priority: int) -> Item | None:
         path = join_path(self._entries, name)
         try:
-            node = await self._client.get(path)
+            node = await self._waiting.get(path)
         except NoNode:
             return None
         if self._taken is not None:
@@ -301,18 +314,18 @@ class Queue:
     async def _delete(self, node: Node) -> bool:
         """Whether we are the one who has; raises ConnectionLoss if nobody can tell, and then the item may be lost."""
         try:
-            await self._client.with_options(retry=Retry.NONE).delete(node.path, version=node.version)
+            await self._waiting.with_options(retry=Retry.NONE).delete(node.path, version=node.version)
         except (NoNode, BadVersion):
             return False
         except ConnectionLoss:
-            await self._client.sync(node.path)
-            if await self._client.exists(node.path) is None:
+            await self._waiting.sync(node.path)
+            if await self._waiting.exists(node.path) is None:
                 raise
             return False
         return True
 
     async def _hold(self, node: Node, path: str) -> Item | None:
-        client = self._client.with_options(retry=Retry.NONE)
+        once = self._waiting.with_options(retry=Retry.NONE)
         stamp = mark(self._client).encode()
         session_id = self._client.session.id
 
@@ -323,7 +336,7 @@ class Queue:
         try:
             ops: list[Op] = [Create(path, stamp, Mode.EPHEMERAL), Set(node.path, node.data, node.version)]
             try:
-                made = (await client.multi(ops))[0]
+                made = (await once.multi(ops))[0]
                 held = made if isinstance(made, Node) else None
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
@@ -332,8 +345,8 @@ class Queue:
                     await self._prepare()
                 return None
             except ConnectionLoss:
-                await patient(self._client).sync(path)
-                held = await is_ours(patient(self._client), path, stamp)
+                await self._waiting.sync(path)
+                held = await is_ours(self._waiting, path, stamp)
             if held is None:
                 return None
             hold = _Hold(self._client, held, node.path, version=node.version + 1, on_loss=self._on_loss)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -76,7 +76,7 @@ class Registry:
         found = await asyncio.gather(*(self._read(service, join_path(directory, name)) for name in names))
         return [instance for instance in found if instance is not None]
 
-    async def follow(self, service: str) -> AsyncIterator[list[Instance]]:
+    async def follow(self, service: str) -> AsyncGenerator[list[Instance], None]:
         """Who offers it now, then each time that this changes."""
         directory = self.directory(service)
         async with TreeCache(self._client, directory, depth=1) as cache, cache.changes() as changes:
