@@ -1177,7 +1177,9 @@ class Counter(Mirror[AsyncCounter[Number]]):
     """A number in a znode, which is made when it is first written. `default` is what it is before, and its type.
 
     A write that loses the race is tried again, after a random pause that grows. One whose answer was lost is
-    raised as ConnectionLoss with `maybe_applied` unless it can be told that it was not done.
+    raised as ConnectionLoss with `maybe_applied` unless it can be told that it was not done. With `lock_path`,
+    whoever has lost `promote_after` races stands in a line there, that of Curator's PromotedToLock, so that the
+    unlucky take turns.
     """
 
     @property
