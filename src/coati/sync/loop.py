@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 from coati.errors import ClientClosed, ForkedClient, ZKError
 
@@ -135,13 +135,14 @@ class LightJob(Job[T]):
             # As in `_run`.
             self._fail(error)
         else:
-            if isinstance(yielded, asyncio.Future):
-                self._waits_for = yielded
-                yielded.add_done_callback(self._step)
-            else:
+            if yielded is None:
                 # It only gives way to others.
                 self._waits_for = None
                 self.loop.loop.call_soon(self._step, None)
+            else:
+                # Nothing else comes up to a task.
+                self._waits_for = cast("asyncio.Future[object]", yielded)
+                self._waits_for.add_done_callback(self._step)
             return
         self._end()
 
@@ -322,7 +323,7 @@ class LoopThread:
                 await asyncio.gather(*(one.aclose() for one in list(self.open)), return_exceptions=True)
         finally:
             # Calls of daemon threads.
-            others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=asyncio.Task.get_name)
+            others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=lambda task: task.get_name())
             for task in others:
                 task.cancel()
             if others:

@@ -52,20 +52,7 @@ from coati.recipes.rwlock import WriteHeld as AsyncWriteHeld
 from coati.recipes.semaphore import Semaphore as AsyncSemaphore
 from coati.recipes.value import Value as AsyncValue
 from coati.recipes.value import Versioned
-from coati.sync.bridge import (
-    Block,
-    Mirror,
-    Serving,
-    Steps,
-    T,
-    Winning,
-    asking,
-    happened,
-    mapped,
-    on_the_loop,
-    original,
-    within,
-)
+from coati.sync.bridge import Block, Mirror, Serving, Steps, T, Winning, asking, happened, mapped, on_the_loop, within
 from coati.sync.views import TreeCache
 
 
@@ -428,7 +415,7 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -470,7 +457,7 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> WriteAttempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -512,7 +499,7 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> UpgradableAttempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -552,7 +539,7 @@ class Lock(Winning[AsyncLock]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -599,7 +586,7 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -651,7 +638,7 @@ class Semaphore(Winning[AsyncSemaphore]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -696,7 +683,7 @@ class MultiLock(Winning[AsyncMultiLock]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> MultiAttempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -1046,7 +1033,7 @@ class Registry(Mirror[AsyncRegistry]):
 
     def of_cache(self, service: str, cache: TreeCache) -> list[Instance]:
         """The instances in a cache of their directory, the enabled ones."""
-        return self._on.do(lambda: self._it.of_cache(service, original(cache)))
+        return self._on.do(lambda: self._it.of_cache(service, Mirror.original(cache)))
 
 
 class Registration(Mirror[AsyncRegistration]):
