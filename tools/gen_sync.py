@@ -246,7 +246,7 @@ MIRRORS: Final = (
         RECIPES,
         here=names("guard data"),
     ),
-    Mirror("coati.recipes.queue:Queue", RECIPES),
+    Mirror("coati.recipes.queue:Queue", RECIPES, base="Taking"),
     Mirror("coati.recipes.lease:Lease", RECIPES),
     Mirror(
         "coati.recipes.partition:Assignment",
@@ -300,6 +300,13 @@ HEADERS: Final = {
     VIEWS: "What a client of coati.sync gives besides values: watches, streams, caches, transactions, views.",
     RECIPES: "The recipes of coati.sync.Client: locks, offices, groups, queues and the like.",
 }
+# What an interrupt that came too late for it takes back.
+UNDO: Final = {
+    "acquire": "lambda got: self._it.release(got)",
+    "try_acquire": "lambda got: None if got is None else self._it.release(got)",
+    "get": "lambda got: got.end(is_done=False)",
+}
+UNDONE: Final = (("Winning", "acquire"), ("Winning", "try_acquire"), ("Taking", "get"))
 WRITTEN: Final = "Written by tools/gen_sync.py: do not edit.\n"
 # Names of these rooms may not be imported by coati.sync: a default that comes from them is written as its value.
 FOREIGN: Final = ("coati.wire",)
@@ -738,7 +745,8 @@ class Page:
         elif member.is_async and asked:
             value = self.asking(asked, target, passed)
         elif member.is_async:
-            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}))"
+            undo = f", {UNDO[fn.name]}" if (mirror.base, fn.name) in UNDONE else ""
+            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}){undo})"
         elif is_here or member.is_generator:
             value = f"{target}({passed})"
         else:
@@ -795,7 +803,7 @@ class Page:
         node = member.fn.returns
         assert node is not None
         head = f"    def __enter__(self) -> {self.annotation(member.where, node)}:\n{docstring(member.fn, ' ' * 8)}"
-        call = "self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))"
+        call = "self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))"
         if is_name(node, "Self"):
             watch = "        self._watch_over(self._it)\n" if mirror.base == "Winning" else ""
             return f"{head}        {call}\n{watch}        return self\n"

@@ -17,6 +17,7 @@ from coati import (
     Set,
     sync,
 )
+from coati.sync.loop import Job, LoopThread
 from tests.interop.peers import CoatiServer
 from tests.sync.kit import LONG_S, interrupted_when, until
 
@@ -115,6 +116,48 @@ def test_an_interrupt_while_waiting_for_a_lock_leaves_nothing(zk: sync.Client) -
         with interrupted_when(lambda: len(zk.children("/l")) == 2), pytest.raises(KeyboardInterrupt):
             waiting.acquire()
         until(lambda: len(zk.children("/l")) == 1)
+
+
+@pytest.mark.parametrize("way", ["block", "acquire", "try_acquire"])
+def test_a_lock_won_when_the_interrupt_came_is_given_back(
+    zk: sync.Client, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    lock = zk.lock("/l")
+    first = zk.lock("/l")
+    if way != "try_acquire":
+        first.acquire()
+
+    def too_late(loop: LoopThread, job: Job[object]) -> None:
+        monkeypatch.undo()
+        if way != "try_acquire":
+            first.release()
+        until(lambda: job.is_over)
+
+    def signalled() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LoopThread, "withdraw", too_late)
+    waits: Callable[[], object] = {
+        "block": lock.__enter__,
+        "acquire": lock.acquire,
+        "try_acquire": lock.try_acquire,
+    }[way]
+    if way == "try_acquire":
+        # It waits for nobody: interrupted as soon as it is under way.
+        post = LoopThread.post
+
+        def posted(loop: LoopThread, work: Callable[[], None]) -> None:
+            monkeypatch.setattr(LoopThread, "post", post)
+            post(loop, work)
+            signalled()
+
+        monkeypatch.setattr(LoopThread, "post", posted)
+        with pytest.raises(KeyboardInterrupt):
+            waits()
+    else:
+        with interrupted_when(lambda: len(zk.children("/l")) == 2), pytest.raises(KeyboardInterrupt):
+            waits()
+    until(lambda: zk.children("/l") == [])
 
 
 def test_a_lost_lock_tells_its_callback_on_a_thread_of_its_own(zk: sync.Client) -> None:

@@ -22,7 +22,7 @@ from coati.client.client import BaseClient
 from coati.client.types import USE_SESSION, Timeout
 from coati.errors import ClientClosed, LockLost
 from coati.recipes.claim import HOLDER
-from coati.sync.loop import Job, LoopThread, running
+from coati.sync.loop import Job, LoopThread, Undo, running
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -64,7 +64,7 @@ class Bridge:
     def call(
         self,
         coroutine: Coroutine[object, object, T],
-        undo: Callable[[], Coroutine[object, object, object]] | None = None,
+        undo: Undo[T] | None = None,
     ) -> T:
         """See LoopThread.call."""
         loop = self._loop
@@ -137,6 +137,10 @@ class Mirror(Generic[A]):
         return view
 
 
+class Taking(Mirror[A]):
+    """Gives away what is then its caller's."""
+
+
 class Opened(Mirror[C]):
     """A client's life: `with` opens it, and what belongs to it ends with the block."""
 
@@ -144,7 +148,7 @@ class Opened(Mirror[C]):
         """Connects. Raises OperationTimeout if no server takes the session in time, AuthFailed, SessionExpired."""
         self._on.start()
         try:
-            self._on.call(self._it.start(timeout=timeout), self._it.aclose)
+            self._on.call(self._it.start(timeout=timeout), lambda it: it.aclose())
         except BaseException:
             self._on.end()
             raise
@@ -289,7 +293,7 @@ class Block(Generic[T]):
         self._on = on
 
     def __enter__(self) -> T:
-        return self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        return self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Undo = Callable[[T], Coroutine[object, object, object] | None]
+"""Takes a result back, if there is something to take back."""
+
 EXIT_S: Final = 2.0
 WAKE_BYTES: Final = 512
 
@@ -46,7 +49,7 @@ class Job(Generic[T]):
     `lock` is held until then; one caller at a time may wait for it.
     """
 
-    __slots__ = ("_context", "_coroutine", "_task", "error", "is_over", "lock", "loop", "result")
+    __slots__ = ("_coroutine", "_task", "context", "error", "is_over", "lock", "loop", "result")
 
     result: T
 
@@ -62,12 +65,12 @@ class Job(Generic[T]):
         self.is_over = False
         self.error: BaseException | None = None
         self._coroutine = coroutine
-        self._context = context
+        self.context = context
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """On the loop."""
-        self._task = self.loop.loop.create_task(self._run(), context=self._context)
+        self._task = self.loop.loop.create_task(self._run(), context=self.context)
 
     async def _run(self) -> None:
         try:
@@ -229,12 +232,12 @@ class LoopThread:
     def call(
         self,
         coroutine: Coroutine[object, object, T],
-        undo: Callable[[], Coroutine[object, object, object]] | None = None,
+        undo: Undo[T] | None = None,
         context: Context | None = None,
     ) -> T:
         """Waits for it, and cancels it if something like KeyboardInterrupt comes first; raises what `start` does.
 
-        If it could not be cancelled any more, what it has done is undone by `undo`.
+        If it could not be cancelled any more, what it has done is undone by `undo`, which is given its result.
         """
         if self.refusal is not None or threading.get_ident() == self.ident:
             self._refuse(coroutine)
@@ -254,15 +257,16 @@ class LoopThread:
             lock.acquire()
             return lock
 
-    def _wait(self, job: Job[T], undo: Callable[[], Coroutine[object, object, object]] | None = None) -> T:
+    def _wait(self, job: Job[T], undo: Undo[T] | None = None) -> T:
         lock = job.lock
         try:
             self.post(job.start)
             lock.acquire()
         except BaseException:
             self.withdraw(job)
-            if undo is not None and job.error is None:
-                self.call(undo())
+            undoing = undo(job.result) if undo is not None and job.error is None else None
+            if undoing is not None:
+                self.call(undoing, None, job.context)
             raise
         self._locks.append(lock)
         return job.outcome()

@@ -52,7 +52,20 @@ from coati.recipes.rwlock import WriteHeld as AsyncWriteHeld
 from coati.recipes.semaphore import Semaphore as AsyncSemaphore
 from coati.recipes.value import Value as AsyncValue
 from coati.recipes.value import Versioned
-from coati.sync.bridge import Block, Mirror, Serving, Steps, T, Winning, asking, happened, mapped, on_the_loop, within
+from coati.sync.bridge import (
+    Block,
+    Mirror,
+    Serving,
+    Steps,
+    T,
+    Taking,
+    Winning,
+    asking,
+    happened,
+    mapped,
+    on_the_loop,
+    within,
+)
 from coati.sync.views import TreeCache
 
 
@@ -330,7 +343,7 @@ class Attempt(Winning[AsyncAttempt[AsyncHeld]]):
     def __enter__(self) -> Held | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else Held(self._watch_over(got), self._on)
         )
 
@@ -347,7 +360,7 @@ class MultiAttempt(Winning[AsyncAttempt[AsyncMultiHeld]]):
     def __enter__(self) -> MultiHeld | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else MultiHeld(self._watch_over(got), self._on)
         )
 
@@ -364,7 +377,7 @@ class WriteAttempt(Winning[AsyncAttempt[AsyncWriteHeld]]):
     def __enter__(self) -> WriteHeld | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else WriteHeld(self._watch_over(got), self._on)
         )
 
@@ -381,7 +394,7 @@ class UpgradableAttempt(Winning[AsyncAttempt[AsyncUpgradableHeld]]):
     def __enter__(self) -> UpgradableHeld | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else UpgradableHeld(self._watch_over(got), self._on)
         )
 
@@ -403,11 +416,18 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -423,7 +443,7 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -445,11 +465,18 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
 
     def acquire(self) -> WriteHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return WriteHeld(self._on.call(self._it.acquire()), self._on)
+        return WriteHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> WriteHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else WriteHeld(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else WriteHeld(got, self._on)
+        )
 
     def release(self, held: WriteHeld | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -465,7 +492,7 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
 
     def __enter__(self) -> WriteHeld:
         return WriteHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -487,11 +514,18 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
 
     def acquire(self) -> UpgradableHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return UpgradableHeld(self._on.call(self._it.acquire()), self._on)
+        return UpgradableHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> UpgradableHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else UpgradableHeld(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else UpgradableHeld(got, self._on)
+        )
 
     def release(self, held: UpgradableHeld | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -507,7 +541,7 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
 
     def __enter__(self) -> UpgradableHeld:
         return UpgradableHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -527,11 +561,18 @@ class Lock(Winning[AsyncLock]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -547,7 +588,7 @@ class Lock(Winning[AsyncLock]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -574,11 +615,18 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -594,7 +642,7 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -626,11 +674,18 @@ class Semaphore(Winning[AsyncSemaphore]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -646,7 +701,7 @@ class Semaphore(Winning[AsyncSemaphore]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -671,11 +726,18 @@ class MultiLock(Winning[AsyncMultiLock]):
 
     def acquire(self) -> MultiHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return MultiHeld(self._on.call(self._it.acquire()), self._on)
+        return MultiHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> MultiHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else MultiHeld(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else MultiHeld(got, self._on)
+        )
 
     def release(self, held: MultiHeld | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -691,7 +753,7 @@ class MultiLock(Winning[AsyncMultiLock]):
 
     def __enter__(self) -> MultiHeld:
         return MultiHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -790,7 +852,7 @@ class Term(Winning[AsyncTerm]):
         self._on.call(self._it.end(is_done=is_done))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         self._watch_over(self._it)
         return self
 
@@ -818,7 +880,7 @@ class Election(Winning[AsyncElection]):
     def __enter__(self) -> Term:
         """Waits for the office. A session that is lost meanwhile costs the place, not the wait."""
         return Term(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -874,7 +936,7 @@ class EphemeralKeeper(Mirror[AsyncEphemeralKeeper]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -911,7 +973,7 @@ class TtlKeeper(Mirror[AsyncTtlKeeper]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -945,7 +1007,7 @@ class Membership(Mirror[AsyncMembership]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1052,7 +1114,7 @@ class Registration(Mirror[AsyncRegistration]):
         self._on.call(self._it.update(instance))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1099,7 +1161,7 @@ class Provider(Mirror[AsyncProvider]):
         self._on.do(lambda: self._it.note_fault(instance))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1151,7 +1213,7 @@ class DoubleBarrier(Mirror[AsyncDoubleBarrier]):
         self._on.call(self._it.leave(timeout))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1292,7 +1354,7 @@ class Item(Mirror[AsyncItem]):
         self._on.call(self._it.end(is_done=is_done))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1301,7 +1363,7 @@ class Item(Mirror[AsyncItem]):
         self._on.call(self._it.__aexit__(kind, error, trace))
 
 
-class Queue(Mirror[AsyncQueue]):
+class Queue(Taking[AsyncQueue]):
     """`put` on one side; `for item in q.take(): with item: ...` on the other.
 
     `lock_path` is that of a Curator queue. `clock` is the wall clock, in seconds since 1970, that delays are
@@ -1333,7 +1395,7 @@ class Queue(Mirror[AsyncQueue]):
 
     def get(self, timeout: float | None = None) -> Item:
         """One item, for `with`; raises TimeoutError if none has come within so many seconds."""
-        return Item(self._on.call(self._it.get(timeout)), self._on)
+        return Item(self._on.call(self._it.get(timeout), lambda got: got.end(is_done=False)), self._on)
 
 
 class Lease(Mirror[AsyncLease]):
@@ -1399,7 +1461,7 @@ class Assignment(Mirror[AsyncAssignment]):
         return self._on.call(within(self._it.ended(), timeout))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
