@@ -159,8 +159,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 if not TYPE_CHECKING:
-    # The first import of a name is what others would do at once.
-    from coati.door import find as __getattr__
+    from coati.door import find
+
+    __getattr__ = find
 
 __all__ = [
     "ACL",
