@@ -28,7 +28,8 @@ class Mirror:
     """One class. `base`: what it stands on in bridge.py. `skip`: not for threads, or written by hand in `base`.
 
     `here`: properties and plain methods that touch nothing of the loop's, called on the caller's own thread; "*" stands
-    for all. `fields`: attributes, with type and docstring. `doc`: instead of the async class's.
+    for all. `fields`: attributes, with type and docstring. `doc`: instead of the async class's. `light`: coroutines
+    that do without a task, see LightJob.
     """
 
     origin: str
@@ -38,6 +39,7 @@ class Mirror:
     here: frozenset[str] = frozenset()
     fields: dict[str, tuple[str, str]] = field(default_factory=dict)
     doc: str = ""
+    light: frozenset[str] = frozenset()
 
     @property
     def module(self) -> str:
@@ -100,6 +102,7 @@ MIRRORS: Final = (
             "name": ("str", "What it is called in messages."),
             "session": ("SessionView", "What the client knows of its session."),
         },
+        light=names("get exists children get_acl sync count create set delete set_acl multi multi_read"),
         doc=CLIENT_DOC,
     ),
 )
@@ -393,7 +396,7 @@ class Page:
         elif member.is_async and asked:
             value = self.asking(asked, target, passed)
         elif member.is_async:
-            value = f"self._on.call({target}({passed}))"
+            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}))"
         elif is_here or member.is_generator:
             value = f"{target}({passed})"
         else:

@@ -312,6 +312,7 @@ class Queueing(Game):
         self.maybe_put: dict[bytes, None] = {}
         self.done: Counter[bytes] = Counter()
         self.maybe_done: dict[bytes, None] = {}
+        self.producing = 2
 
     async def setup(self, zk: coati.Client) -> None:
         await zk.queue("/queueing").put(b"first")
@@ -335,12 +336,13 @@ class Queueing(Game):
                     if error.maybe_applied:
                         self.maybe_put[data] = None
                 await asyncio.sleep(dice.random())
+        self.producing -= 1
 
     async def _consume(self) -> None:
         dice = self.dice()
         async with self.client() as zk:
             queue = zk.queue("/queueing")
-            while not self.is_over or await self._size(zk):
+            while self.producing or await self._size(zk):
                 try:
                     async with await queue.get(timeout=2.0) as item:
                         data = item.data

@@ -133,7 +133,20 @@ from coati.recipes.line import (
     Contender,
 )
 from coati.recipes.lock import (
+    ExclusiveLock,
     Lock,
+)
+from coati.recipes.multilock import (
+    MultiHeld,
+    MultiLock,
+)
+from coati.recipes.rwlock import (
+    RWLock,
+    UpgradableHeld,
+    WriteHeld,
+)
+from coati.recipes.semaphore import (
+    Semaphore,
 )
 
 __version__ = "0.1.0"
@@ -175,6 +188,7 @@ __all__ = [
     "EphemeralOnLocalSession",
     "Event",
     "EventType",
+    "ExclusiveLock",
     "ForkedClient",
     "Get",
     "Held",
@@ -190,6 +204,8 @@ __all__ = [
     "MarshallingError",
     "Mode",
     "MultiError",
+    "MultiHeld",
+    "MultiLock",
     "NewConfigNoQuorum",
     "NoAuth",
     "NoChildrenForEphemerals",
@@ -207,10 +223,12 @@ __all__ = [
     "Quota",
     "QuotaExceeded",
     "QuotaView",
+    "RWLock",
     "ReadResult",
     "ReconfigDisabled",
     "ReconfigInProgress",
     "Retry",
+    "Semaphore",
     "SessionClosedRequireSaslAuth",
     "SessionExpired",
     "SessionMoved",
@@ -229,9 +247,11 @@ __all__ = [
     "TypedClient",
     "TypedNode",
     "Unimplemented",
+    "UpgradableHeld",
     "Usage",
     "Watch",
     "WatchMode",
+    "WriteHeld",
     "ZKError",
     "__version__",
     "acl",

@@ -13,10 +13,16 @@ _serial = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def port() -> Iterator[int]:
+def server() -> Iterator[CoatiServer]:
+    """A process of its own."""
+    with CoatiServer(cfg=QUICK_CFG, props={**QUICK_PROPS, "zookeeper.enforceQuota": "true"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def port(server: CoatiServer) -> int:
     """Where the server listens."""
-    with CoatiServer(cfg=QUICK_CFG, props={**QUICK_PROPS, "zookeeper.enforceQuota": "true"}) as server:
-        yield server.port
+    return server.port
 
 
 @pytest.fixture

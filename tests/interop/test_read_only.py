@@ -6,6 +6,7 @@ coati's other member is Java, which leads again in the end and must find nothing
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 
+import coati
 from tests.interop import peers, raw
 from tests.interop.ensembles import COATI, Ensemble
 from tools.javapeer import four_letter
@@ -132,6 +134,36 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Alone, Alon
 def test_it_begins_after_two_seconds(pair: tuple[Alone, Alone]) -> None:
     for alone in pair:
         assert alone.waited_s >= GRACE_S - 0.1
+
+
+async def _what_the_client_gets(port: int) -> list[object]:
+    found: list[object] = []
+    async with coati.Client(f"{peers.HOST}:{port}", read_only=True, session_timeout=TIMEOUT_MS / 1000) as zk:
+        found += [zk.session.state, zk.session.deadline, await zk.exists("/x")]
+        found += [(await zk.get("/a")).data, await zk.children("/a"), await zk.count("/a")]
+        for refused in (
+            zk.create("/x"),
+            zk.create("/x", ttl=5.0),
+            zk.ensure("/x"),
+            zk.set("/a", b"y"),
+            zk.delete("/a"),
+            zk.set_acl("/a", coati.OPEN),
+            zk.multi([coati.Create("/x")]),
+            zk.sync(),
+            zk.reconfig(leave=[2]),
+        ):
+            try:
+                found.append(await refused)
+            except coati.ZKError as error:
+                found.append((type(error), error.maybe_applied))
+    return [*found, zk.session.state]
+
+
+def test_the_client_is_told_that_a_server_only_reads(pair: tuple[Alone, Alone]) -> None:
+    ours, java = (asyncio.run(_what_the_client_gets(alone.port)) for alone in pair)
+    assert ours == java
+    assert ours[:3] == [coati.State.READ_ONLY, 0.0, None]
+    assert ours[6:-1] == [(coati.NotReadOnly, False)] * 9
 
 
 def test_hellos_are_answered_alike(pair: tuple[Alone, Alone]) -> None:

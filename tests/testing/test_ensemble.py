@@ -221,6 +221,74 @@ def test_one_way_is_cut_and_the_other_is_not() -> None:
     run(test)
 
 
+def test_a_member_may_be_killed_while_it_is_paused_or_cut_off() -> None:
+    async def test() -> None:
+        async with Ensemble(3) as e:
+            one, other = e.followers
+            await e.isolate(one)
+            await e.kill(one)
+            await e.heal()
+            await e.start(one)
+            await e.pause(other)
+            await e.kill(other)
+            assert e.role(other) == "stopped"
+            await e.start(other)
+            assert await create(e, other) == CREATED
+
+    run(test)
+
+
+def test_a_paused_member_takes_what_its_kernel_has_room_for() -> None:
+    async def test() -> None:
+        async with Ensemble(1, config={"jute.maxbuffer": 4_000_000}) as e:
+            who = await session(e, 1)
+            await e.pause(1)
+            await e.pause(1)
+            # More than fits into the buffers of a socket.
+            asked = [
+                asyncio.create_task(call(who, raw.CREATE, raw.create("/large", bytes(900_000)))),
+            ]
+            await e.resume(1)
+            await e.resume(1)
+            assert [await one for one in asked] == [(0, "/large")]
+            # The answer as well.
+            body = [who.send(raw.GET_DATA, raw.path_watch("/large")) for _ in range(20)]
+            for _ in body:
+                assert (await asyncio.to_thread(who.reply)).err == 0
+            await asyncio.to_thread(who.close)
+
+    run(test)
+
+
+def test_who_waits_in_vain_is_told_what_the_members_do() -> None:
+    async def test() -> None:
+        async with Ensemble(1) as e:
+            with pytest.raises(
+                EnsembleError, match=r"not within 0.01 s: a leader(.|\n)*member 1 127.0.0.1:\d+ standalone"
+            ):
+                await e.wait_leader(but=1, timeout=0.01)
+            await e.kill(1)
+            assert "nobody serves" in e.dump()
+
+    assert "not started" in Ensemble(1).dump()
+    run(test)
+
+
+def test_a_dump_has_an_end() -> None:
+    async def test() -> None:
+        async with Ensemble(1) as e:
+            who = await session(e, 1)
+            for number in range(120):
+                await call(who, raw.CREATE, raw.create(f"/n{number:03}"))
+            await asyncio.to_thread(who.close)
+            said = e.dump()
+            assert "/n090" in said
+            assert "/n110" not in said
+            assert "  and more" in said
+
+    run(test)
+
+
 def test_a_partition_takes_the_place_of_another() -> None:
     async def test() -> None:
         async with Ensemble(3) as e:

@@ -70,7 +70,7 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "logging")),
     "coati.recipes.balance": Room((), ("random",)),
     "coati.recipes.instances": Room((), ("json", "urllib")),
     "coati.recipes.lease": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "json")),
@@ -81,7 +81,7 @@ ROOMS: Final[dict[str, Room]] = {
         ("coati.client", "coati.recipes", "coati.errors"),
         ("asyncio", "json", "logging", "random", "time", "urllib", "uuid"),
     ),
-    "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None),
+    "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None, ("uvloop",)),
     "coati.bench": Room(CLIENT, None, ("uvloop",)),
     "coati.cli": Room(
         ("coati", "coati.client", "coati.recipes", "coati.errors", "coati.bench"),
@@ -93,8 +93,10 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.cli.simulate": Room(("coati.errors", "coati.testing"), None, ("click", "rich")),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
     # Beside the package, for the front door costs more than a run of pytest should that does not need it.
-    "coati_pytest": Room(("coati", "coati.testing.background", "coati.testing.pytest"), None, ("pytest",)),
-    "coati.testing": Room((*SERVER, "coati.server", "coati.client", "coati.recipes"), None, ("hypothesis", "pytest")),
+    "coati_pytest": Room(("coati", "coati.sync", "coati.testing"), None, ("pytest",)),
+    "coati.testing": Room(
+        (*SERVER, "coati.server", "coati.client", "coati.recipes", "coati.sync"), None, ("hypothesis", "pytest")
+    ),
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.

@@ -20,7 +20,7 @@ from coati.client import levels, trees, watchtable
 from coati.client.cache import TreeCache
 from coati.client.codecs import Codec
 from coati.client.core import Core, OnExpired, Options
-from coati.client.hosts import HostProvider, parse_connect_string, parse_host
+from coati.client.hosts import HostProvider
 from coati.client.ops import (
     Create,
     Op,
@@ -37,6 +37,7 @@ from coati.client.ops import (
     read_acl,
     read_names,
     read_stat,
+    reconfig_body,
     stat_at,
 )
 from coati.client.quota import QuotaView
@@ -70,7 +71,7 @@ from coati.client.types import (
 from coati.client.watching import Trigger, Watch
 from coati.errors import BadVersion, ConnectionLoss, MarshallingError, NoAuth, NodeExists, NoNode, NotEmpty
 from coati.wire import codes
-from coati.wire.jute import Reader, Writer
+from coati.wire.jute import Reader
 from coati.wire.paths import validate_path
 from coati.wire.records import WhoAmIResponse
 
@@ -261,11 +262,7 @@ class BaseClient:
 
     def set_hosts(self, hosts: str | Sequence[str]) -> None:
         """The servers are these now. The client moves if that keeps the load of the servers even."""
-        found = parse_connect_string(hosts)[0] if isinstance(hosts, str) else [parse_host(host) for host in hosts]
-        core = self._core
-        if core.machine.hosts.update(found, core.machine.host):
-            core.machine.move(core.pump.now_ms())
-            core.pump.flush()
+        self._core.set_hosts(hosts)
 
     # --- views ------------------------------------------------------------------------------------
 
@@ -419,32 +416,45 @@ class BaseClient:
         ConnectionLoss with `maybe_applied` where it cannot be found out whether it was made.
         """
         op = Create(path, data, mode, ttl, acl)
-        where = self._absolute_new(path, mode)
-        body = create_body(where, op, self._default_acl)
+        body = create_body(self._absolute_new(path, mode), op, self._default_acl)
         before = self._core.machine.last_zxid
         try:
-            call = await self._ask(self._write(create_op(op), body), "create", path)
+            return await self._create(op, body)
         except NoNode:
             if not parents:
                 raise
-            await self._make_parents(path + "0" if mode.is_sequential else path, acl)
-            return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
         except ConnectionLoss as loss:
             if mode is not Mode.EPHEMERAL or not loss.maybe_applied:
                 raise
-            return await self._find_own(path, data, acl=acl, before=before)
+            return await self._find_own(op, body, before)
+        await self._make_parents(path + "0" if mode.is_sequential else path, acl)
+        return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
+
+    async def _create(self, op: Create, body: bytes) -> Node:
+        call = await self._ask(self._write(create_op(op), body), "create", op.path)
         r = Reader(call.payload, _BODY)
         made = self._shown(r.path())
-        return Node(made, data, read_stat(r))
+        return Node(made, op.data, read_stat(r))
 
-    async def _find_own(self, path: str, data: bytes, *, acl: ACLs | None, before: int) -> Node:
-        """After a create of an ephemeral whose answer was lost: nobody else can own one in our session's name."""
-        stat = await self.exists(path)
-        if stat is None:
-            return await self.create(path, data, mode=Mode.EPHEMERAL, acl=acl)
-        if stat.ephemeral_owner == self.session.id and stat.czxid > before:
-            return Node(path, data, stat)
-        raise self._core.explained(NodeExists(path), "create", path)
+    async def _find_own(self, op: Create, body: bytes, before: int) -> Node:
+        """After a create of an ephemeral whose answer was lost: nobody else can own one in our session's name.
+
+        That it is not there proves nothing: what was sent over the lost connection may arrive later.
+        """
+        for _ in range(ROUNDS):
+            stat = await self.exists(op.path)
+            if stat is not None:
+                if stat.ephemeral_owner == self.session.id and stat.czxid > before:
+                    return Node(op.path, op.data, stat)
+                break
+            try:
+                return await self._create(op, body)
+            except NodeExists:
+                continue
+            except ConnectionLoss as loss:
+                if not loss.maybe_applied:
+                    raise
+        raise self._core.explained(NodeExists(op.path), "create", op.path)
 
     async def _make_parents(self, path: str, acl: ACLs | None) -> None:
         # Those of the view's root too: whoever asks for parents does not care where the view begins.
@@ -554,13 +564,8 @@ class BaseClient:
 
         Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
         """
-        w = Writer()
-        # Null stands for what is not asked for, unlike an empty list of members.
-        w.string(",".join(join) or None)
-        w.string(",".join(map(str, leave)) or None)
-        w.string(None if members is None else ",".join(members))
-        w.int64(from_version)
-        call = await self._ask(self._write(codes.OP_RECONFIG, w.getvalue()), "reconfig", CONFIG_PATH)
+        body = reconfig_body(join, leave, members, from_version)
+        call = await self._ask(self._write(codes.OP_RECONFIG, body), "reconfig", CONFIG_PATH)
         return parse_config(Reader(call.payload, _BODY).buffer() or b"")
 
     # --- watches ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Final, cast
 
 from coati.client.hosts import Host, HostLookup, HostProvider, parse_host
-from coati.client.session import FOREVER_MS, Call, Outbox, Session
+from coati.client.session import FOREVER_MS, OVER, Call, Outbox, Session
 from coati.client.types import State, StateChange
 from coati.client.watching import Watch
 from coati.errors import ClientClosed, ForkedClient
@@ -140,7 +140,7 @@ class Pump:
             self.flush()
         else:
             self.flush_soon()
-        if call.deadline_ms < self._wake_ms:
+        if call.deadline_ms < self._wake_ms and call.status != OVER:
             self._wake_at(call.deadline_ms)
         try:
             await future

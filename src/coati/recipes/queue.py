@@ -104,10 +104,11 @@ class _Hold(Tenure):
             await self._client.delete(self.path, missing_ok=True)
 
     async def _finish(self) -> None:
-        client = patient(self._client).with_options(retry=Retry.NONE)
+        client = patient(self._client)
+        once = client.with_options(retry=Retry.NONE)
         while True:
             try:
-                await client.multi([Delete(self.path), Delete(self._entry, self._version)])
+                await once.multi([Delete(self.path), Delete(self._entry, self._version)])
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
                     raise
@@ -115,7 +116,12 @@ class _Hold(Tenure):
                 raise self.loss() from error
             except ConnectionLoss:
                 await client.sync(self._entry)
-                if await client.exists(self._entry) is None:
+                is_gone = await client.exists(self._entry) is None
+                if self._client.session.id != self._owner:
+                    # Somebody else may have taken it since, and have been the one who was done with it.
+                    self.lose("the session is over, and with it what was held")
+                    raise self.loss() from None
+                if is_gone:
                     return
                 continue
             return
@@ -191,7 +197,8 @@ class Queue:
     async def put(self, data: bytes, *, priority: int = PRIORITY, delay: float | None = None) -> str:
         """Adds an item; its name. Smaller priorities, of 0 to 999, go first; nobody gets it before `delay` seconds.
 
-        Cancelled, it leaves nothing. In layouts of others a lost answer raises ConnectionLoss with `maybe_applied`.
+        Cancelled, it leaves nothing. Raises ConnectionLoss with `maybe_applied` if the answer is lost and the item is
+        not there: it was not added, or somebody was quick.
         """
         shape = self._shape
         if not 0 <= priority <= PRIORITY_MAX:
@@ -325,8 +332,8 @@ class Queue:
                     await self._prepare()
                 return None
             except ConnectionLoss:
-                await self._client.sync(path)
-                held = await is_ours(self._client, path, stamp)
+                await patient(self._client).sync(path)
+                held = await is_ours(patient(self._client), path, stamp)
             if held is None:
                 return None
             hold = _Hold(self._client, held, node.path, version=node.version + 1, on_loss=self._on_loss)

@@ -71,6 +71,14 @@ class Bridge:
             loop = self.loop
         return loop.call(coroutine, undo)
 
+    def ask(self, coroutine: Coroutine[object, object, T]) -> T:
+        """See LoopThread.ask."""
+        loop = self._loop
+        if loop is None:
+            coroutine.close()
+            loop = self.loop
+        return loop.ask(coroutine)
+
     def do(self, function: Callable[[], T]) -> T:
         """What the function returns when the loop calls it."""
         return self.loop.do(function)
@@ -82,9 +90,9 @@ class Bridge:
         return lambda: loop.post(lambda: _cancel(task))
 
     @property
-    def has_started(self) -> bool:
-        """There may be something to close."""
-        return self._loop is not None
+    def is_ours_to_close(self) -> bool:
+        """There may be something to close; what a parent process has started is not ours to end."""
+        return self._loop is not None and self._loop.refusal is None
 
     def __del__(self) -> None:
         loop, client = self._loop, self._client
@@ -135,7 +143,7 @@ class Opened(Mirror[C]):
 
     def close(self) -> None:
         """Ends the session: its ephemerals go, watches end, waiting calls fail with ClientClosed. Can be repeated."""
-        if self._on.has_started:
+        if self._on.is_ours_to_close:
             self._on.call(self._it.aclose())
             self._on.end()
 
@@ -193,8 +201,8 @@ class Polled(ABC, Generic[T]):
             self._turn.release()
 
     def _wait_a_turn(self, job: Job[T]) -> None:
-        # What is there already comes in the first step of the job: that has been made once the loop has answered.
-        self._steps_on.do(_nothing)
+        # What is there already comes in the first step of the job's task: that is made before this one's.
+        self._steps_on.call(_nothing())
         if not job.is_over:
             raise TimeoutError("nothing came in time")
 
@@ -204,7 +212,7 @@ class Polled(ABC, Generic[T]):
             job.loop.withdraw(job)
 
 
-def _nothing() -> None:
+async def _nothing() -> None:
     return None
 
 

@@ -325,27 +325,27 @@ class Client(Opened[AsyncClient]):
 
     def get(self, path: str, *, watch: Trigger | None = None) -> Node:
         """A znode. `watch` fires when its data changes or it goes. Raises NoNode, NoAuth."""
-        return self._on.call(self._it.get(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.get(path, watch=None if watch is None else original(watch)))
 
     def exists(self, path: str, *, watch: Trigger | None = None) -> Stat | None:
         """Its Stat, or None. `watch` fires when it is created, changes or goes. Raises NoAuth."""
-        return self._on.call(self._it.exists(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.exists(path, watch=None if watch is None else original(watch)))
 
     def children(self, path: str, *, watch: Trigger | None = None) -> list[str]:
         """The names of its children, sorted. `watch` fires when one comes or goes, or the znode goes. Raises NoNode."""
-        return self._on.call(self._it.children(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.children(path, watch=None if watch is None else original(watch)))
 
     def get_acl(self, path: str) -> AclInfo:
         """Its ACL; without ADMIN, hashes of passwords are hidden. Raises NoNode, NoAuth."""
-        return self._on.call(self._it.get_acl(path))
+        return self._on.ask(self._it.get_acl(path))
 
     def sync(self, path: str = "/") -> int:
         """The server has caught up with the leader: later reads see all writes done before. The zxid of now."""
-        return self._on.call(self._it.sync(path))
+        return self._on.ask(self._it.sync(path))
 
     def count(self, path: str) -> int:
         """How many znodes are below it. Raises NoNode."""
-        return self._on.call(self._it.count(path))
+        return self._on.ask(self._it.count(path))
 
     def ephemerals(self, prefix: str = "/") -> list[str]:
         """The paths of this session's ephemerals that begin with `prefix`, sorted."""
@@ -382,7 +382,7 @@ class Client(Opened[AsyncClient]):
         Raises NodeExists, NoNode (no parent, unless `parents`), NoChildrenForEphemerals, InvalidACL, NoAuth; and
         ConnectionLoss with `maybe_applied` where it cannot be found out whether it was made.
         """
-        return self._on.call(self._it.create(path, data, mode=mode, ttl=ttl, acl=acl, parents=parents))
+        return self._on.ask(self._it.create(path, data, mode=mode, ttl=ttl, acl=acl, parents=parents))
 
     def ensure(self, path: str, data: bytes = b"", *, acl: ACLs | None = None) -> bool:
         """Makes a persistent znode, and its parents, unless it is there; whether it was made."""
@@ -390,7 +390,7 @@ class Client(Opened[AsyncClient]):
 
     def set(self, path: str, data: bytes, *, version: int = ANY) -> Stat:
         """Sets the data. Raises NoNode, BadVersion, NoAuth."""
-        return self._on.call(self._it.set(path, data, version=version))
+        return self._on.ask(self._it.set(path, data, version=version))
 
     def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat:
         """Sets the data of a znode, and makes it if it is not there."""
@@ -402,7 +402,7 @@ class Client(Opened[AsyncClient]):
 
     def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None:
         """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth."""
-        self._on.call(self._it.delete(path, version=version, missing_ok=missing_ok))
+        self._on.ask(self._it.delete(path, version=version, missing_ok=missing_ok))
 
     def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
         """Deletes a znode and all below it, so many in one multi; how many there were. None is no error."""
@@ -410,11 +410,11 @@ class Client(Opened[AsyncClient]):
 
     def set_acl(self, path: str, acl: ACLs, *, version: int = ANY) -> Stat:
         """Sets the ACL; `version` is `stat.aversion`. Raises NoNode, BadVersion, InvalidACL, NoAuth."""
-        return self._on.call(self._it.set_acl(path, acl, version=version))
+        return self._on.ask(self._it.set_acl(path, acl, version=version))
 
     def multi(self, ops: Iterable[Op]) -> list[OpResult]:
         """All of them or none, in one transaction. Raises MultiError, whose `index` and `results` tell what failed."""
-        return self._on.call(self._it.multi(list(ops)))
+        return self._on.ask(self._it.multi(list(ops)))
 
     def transaction(self) -> Transaction:
         """`with client.transaction() as t:` gathers operations; the end of the block sends them as one multi."""
@@ -422,7 +422,7 @@ class Client(Opened[AsyncClient]):
 
     def multi_read(self, ops: Iterable[Read]) -> list[ReadResult]:
         """Several reads in one request, of one state of the tree; an error takes the place of what failed."""
-        return self._on.call(self._it.multi_read(list(ops)))
+        return self._on.ask(self._it.multi_read(list(ops)))
 
     def reconfig(
         self,
