@@ -1,0 +1,88 @@
+"""Locks whose parent has counted to the end of 32 bits: the numbers of contenders turn negative, their order stays.
+
+kazoo#730, CURATOR GH-1203. The servers start from a snapshot in which the counter is nearly there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import coati
+from tests.interop import peers
+from tests.recipes.livekit import clients, run, until_queued
+from tests.storage.kit import snapshot_bytes
+
+PATH = "/lock"
+# The last number that 32 bits have is the third one.
+FIRST = 2**31 - 3
+
+
+def prepare(data_dir: Path) -> None:
+    """A server that starts here has the parent of a lock."""
+    rows = [
+        (path, b"", -1, 1, 1, 1, 1, 0, creates, 0, 0, 1)
+        for path, creates in ((b"/", 2), (b"/zookeeper", 0), (PATH.encode(), FIRST))
+    ]
+    folder = data_dir / "version-2"
+    folder.mkdir(parents=True)
+    (folder / "snapshot.1").write_bytes(snapshot_bytes(rows))
+
+
+@pytest.mark.parametrize("kind", ["coati", "3.9.3"], ids=["coati", "java"])
+def test_the_order_survives_the_end_of_the_numbers(kind: str, tmp_path: Path) -> None:
+    async def main(server: peers.Server) -> None:
+        order: list[int] = []
+        inside: list[int] = []
+        async with clients(server, 2) as (zk, other):
+            lock = zk.lock(PATH)
+            held = await lock.acquire()
+            assert held.path.endswith(f"-lock-{FIRST}")
+
+            async def wait(number: int) -> None:
+                async with (zk, other)[number % 2].lock(PATH):
+                    assert inside == []
+                    inside.append(number)
+                    order.append(number)
+                    await zk.exists("/")
+                    inside.clear()
+
+            tasks = []
+            for number in range(5):
+                tasks.append(asyncio.create_task(wait(number)))
+                await until_queued(zk, PATH, number + 2)
+            numbers = [contender.path.rpartition("-lock-")[2] for contender in await lock.holders()]
+            assert numbers[0] == str(FIRST)
+            assert any(number.startswith("-") for number in numbers) or len(dict.fromkeys(numbers)) < len(numbers), (
+                numbers
+            )
+            await lock.release()
+            await asyncio.gather(*tasks)
+            assert order == [0, 1, 2, 3, 4], numbers
+
+    data_dir = tmp_path / "data"
+    prepare(data_dir)
+    with peers.running(kind, data_dir, props=peers.QUICK_PROPS, cfg=peers.QUICK_CFG) as server:
+        run(main(server))
+
+
+def test_reading_and_writing_beyond_the_end(tmp_path: Path) -> None:
+    async def main(server: peers.Server) -> None:
+        async with clients(server, 2) as (zk, other):
+            lock = zk.rwlock(PATH)
+            for _ in range(4):
+                async with lock.write() as held:
+                    reader = asyncio.create_task(other.rwlock(PATH).read().acquire())
+                    await until_queued(zk, PATH, 2)
+                    # With the same number, though it is negative.
+                    await held.downgrade()
+                    won = await reader
+                    assert isinstance(won, coati.Held)
+                    await other.delete(won.path)
+
+    data_dir = tmp_path / "data"
+    prepare(data_dir)
+    with peers.running("coati", data_dir, props=peers.QUICK_PROPS, cfg=peers.QUICK_CFG) as server:
+        run(main(server))
