@@ -96,8 +96,31 @@ from coati.errors import (
 from coati.recipes.client import (
     Client,
 )
+from coati.recipes.election import (
+    Candidate,
+    Term,
+)
+from coati.recipes.group import (
+    Membership,
+)
 from coati.recipes.held import (
     Held,
+)
+from coati.recipes.lease import (
+    Holder,
+)
+from coati.recipes.once import (
+    KeyState,
+)
+from coati.recipes.partition import (
+    Assignment,
+)
+from coati.recipes.queue import (
+    Item,
+)
+from coati.recipes.value import (
+    ValueCodec,
+    Versioned,
 )
 
 __version__ = "0.1.0"
@@ -113,10 +136,12 @@ __all__ = [
     "USE_SESSION",
     "ACLs",
     "AclInfo",
+    "Assignment",
     "Auth",
     "AuthFailed",
     "BadArguments",
     "BadVersion",
+    "Candidate",
     "Check",
     "Children",
     "Client",
@@ -134,14 +159,18 @@ __all__ = [
     "ForkedClient",
     "Get",
     "Held",
+    "Holder",
     "Host",
     "HostProvider",
     "InvalidACL",
+    "Item",
     "KeeperError",
+    "KeyState",
     "LeadershipLost",
     "LockLost",
     "LockTimeout",
     "MarshallingError",
+    "Membership",
     "Mode",
     "MultiError",
     "NewConfigNoQuorum",
@@ -173,10 +202,13 @@ __all__ = [
     "StateChange",
     "StorageCorrupt",
     "StorageFailed",
+    "Term",
     "Throttled",
     "Transaction",
     "Trigger",
     "Unimplemented",
+    "ValueCodec",
+    "Versioned",
     "Watch",
     "WatchMode",
     "ZKError",
