@@ -78,6 +78,32 @@ def test_a_take_whose_answer_is_lost_is_looked_into(server: Server, path: str, i
     run(main())
 
 
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_put_whose_answer_is_lost_puts_once_or_says_so(server: Server, path: str, is_made: bool) -> None:
+    async def main() -> None:
+        async with wire(server) as line, coati.Client(f"127.0.0.1:{line.port}", session_timeout=20.0) as zk:
+            queue = zk.queue(path)
+            await zk.ensure(f"{path}/entries")
+            if is_made:
+                line.mute()
+            else:
+                line.deafen()
+            putting = asyncio.ensure_future(queue.put(b"x"))
+            await line.swallowed()
+            line.cut()
+            if is_made:
+                await putting
+                assert await queue.size() == 1
+            else:
+                # It cannot be told from one that was put, and taken by somebody quick.
+                with pytest.raises(coati.ConnectionLoss) as raised:
+                    await putting
+                assert raised.value.maybe_applied
+                assert await queue.size() == 0
+
+    run(main())
+
+
 def test_the_end_of_an_item_whose_request_is_lost_is_asked_again(server: Server, path: str) -> None:
     async def main() -> None:
         async with wire(server) as line, coati.Client(f"127.0.0.1:{line.port}", session_timeout=20.0) as zk:

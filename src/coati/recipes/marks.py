@@ -183,13 +183,19 @@ async def create_marked(
             except NoNode:
                 # Somebody took the parent away between its making and ours.
                 continue
-            except ConnectionLoss as loss:
+            except ConnectionLoss as error:
+                loss = error
                 unclear = unclear or loss.maybe_applied
             node = await _find(client, parent, name, mode)
             if node is not None:
                 return node
+            if unclear and not mode.is_ephemeral:
+                # Not made, or made and taken by somebody in between: made again, it might be there twice.
+                raise loss
             unclear = False
     except BaseException as error:
+        if isinstance(error, ZKError):
+            error.maybe_applied = error.maybe_applied or unclear
         if unclear or not isinstance(error, ZKError) or error.maybe_applied:
 
             async def sweep() -> None:

@@ -81,6 +81,7 @@ class _Hold(Tenure):
         self._entry = entry
         self._version = version
         self._stamp = node.data
+        self._session_id = node.stat.ephemeral_owner
 
     async def settle(self, *, is_done: bool) -> None:
         if not is_done:
@@ -112,15 +113,22 @@ class _Hold(Tenure):
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
                     raise
-                loss = LockLost("it was given to somebody else before it was done")
-                loss.path = self.path
-                raise loss from error
+                raise self._loss("it was given to somebody else before it was done") from error
             except ConnectionLoss:
                 await self._client.sync(self._entry)
-                if await self._client.exists(self._entry) is None:
+                is_gone = await self._client.exists(self._entry) is None
+                if self._client.session.id != self._session_id:
+                    # Somebody else may have taken it since, and have been the one who was done with it.
+                    raise self._loss("the session is over, and with it what was held") from None
+                if is_gone:
                     return
                 continue
             return
+
+    def _loss(self, why: str) -> LockLost:
+        loss = LockLost(why)
+        loss.path = self.path
+        return loss
 
 
 class _Loose:
@@ -196,9 +204,8 @@ class Queue:
     ) -> str:
         """Adds an item; its name. Smaller priorities, of 0 to 999, go first; nobody gets it before `delay` seconds.
 
-        An `id` is for Curator's id queue, which `remove` can take it out of again.
-
-        Cancelled, it leaves nothing. In layouts of others a lost answer raises ConnectionLoss with `maybe_applied`.
+        Cancelled, it leaves nothing. Raises ConnectionLoss with `maybe_applied` if the answer is lost and the item is
+        not there: it was not added, or somebody was quick. An `id` is for Curator's id queue: `remove` takes it.
         """
         shape = self._shape
         if not 0 <= priority <= PRIORITY_MAX:
