@@ -133,8 +133,18 @@ if TYPE_CHECKING:
     from coati.recipes.client import (
         Client,
     )
+    from coati.recipes.election import (
+        Candidate,
+        Term,
+    )
+    from coati.recipes.group import (
+        Membership,
+    )
     from coati.recipes.held import (
         Held,
+    )
+    from coati.recipes.lease import (
+        Holder,
     )
     from coati.recipes.line import (
         Contender,
@@ -147,6 +157,15 @@ if TYPE_CHECKING:
         MultiHeld,
         MultiLock,
     )
+    from coati.recipes.once import (
+        KeyState,
+    )
+    from coati.recipes.partition import (
+        Assignment,
+    )
+    from coati.recipes.queue import (
+        Item,
+    )
     from coati.recipes.rwlock import (
         RWLock,
         UpgradableHeld,
@@ -154,6 +173,10 @@ if TYPE_CHECKING:
     )
     from coati.recipes.semaphore import (
         Semaphore,
+    )
+    from coati.recipes.value import (
+        ValueCodec,
+        Versioned,
     )
 
 __version__ = "0.1.0"
@@ -177,10 +200,12 @@ __all__ = [
     "USE_SESSION",
     "ACLs",
     "AclInfo",
+    "Assignment",
     "Auth",
     "AuthFailed",
     "BadArguments",
     "BadVersion",
+    "Candidate",
     "Change",
     "Check",
     "Children",
@@ -204,16 +229,20 @@ __all__ = [
     "ForkedClient",
     "Get",
     "Held",
+    "Holder",
     "Host",
     "HostLookup",
     "HostProvider",
     "InvalidACL",
+    "Item",
     "KeeperError",
+    "KeyState",
     "LeadershipLost",
     "Lock",
     "LockLost",
     "LockTimeout",
     "MarshallingError",
+    "Membership",
     "Mode",
     "MultiError",
     "MultiHeld",
@@ -252,6 +281,7 @@ __all__ = [
     "StorageCorrupt",
     "StorageFailed",
     "Stream",
+    "Term",
     "Throttled",
     "Transaction",
     "TreeCache",
@@ -261,6 +291,8 @@ __all__ = [
     "Unimplemented",
     "UpgradableHeld",
     "Usage",
+    "ValueCodec",
+    "Versioned",
     "Watch",
     "WatchMode",
     "WriteHeld",

@@ -28,12 +28,19 @@ coati.errors NotReadOnly OperationTimeout ProtocolError QuotaExceeded ReconfigDi
 coati.errors SessionClosedRequireSaslAuth SessionExpired SessionMoved StorageCorrupt StorageFailed Throttled
 coati.errors Unimplemented ZKError
 coati.recipes.client Client
+coati.recipes.election Candidate Term
+coati.recipes.group Membership
 coati.recipes.held Held
+coati.recipes.lease Holder
 coati.recipes.line Contender
 coati.recipes.lock ExclusiveLock Lock
 coati.recipes.multilock MultiHeld MultiLock
+coati.recipes.once KeyState
+coati.recipes.partition Assignment
+coati.recipes.queue Item
 coati.recipes.rwlock RWLock UpgradableHeld WriteHeld
 coati.recipes.semaphore Semaphore
+coati.recipes.value ValueCodec Versioned
 """
 _HOMES: Final = {name: room for room, *names in map(str.split, _ROOMS.strip().splitlines()) for name in names}
 _found: dict[str, object] = {}
