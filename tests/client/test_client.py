@@ -123,6 +123,60 @@ def test_errors_tell_where_what_and_what_to_do(port: int, top: str) -> None:
     run(scene)
 
 
+def test_all_kinds_of_znodes(port: int, top: str) -> None:
+    async def scene() -> None:
+        async with Client(f"{HOST}:{port}{top}", auth=[coati.Digest("ann", "secret")]) as zk:
+            await zk.chroot_free().ensure(top)
+            assert (await zk.create("/", mode=Mode.SEQUENTIAL)).path == "/0000000000"
+            assert (await zk.create("/t-", ttl=100.0, mode=Mode.SEQUENTIAL)).path == "/t-0000000001"
+            assert (await zk.create("/t", ttl=100.0)).path == "/t"
+            await zk.create("/mine", acl=coati.CREATOR)
+            assert (await zk.get_acl("/mine")).acl[0].id.startswith("ann:")
+            assert {info.scheme for info in await zk.whoami()} == {"ip", "digest"}
+            results = await zk.multi([coati.Create("/m", ttl=100.0), coati.Set("/m", b"x"), coati.Delete("/m")])
+            assert [type(result) for result in results] == [coati.Node, coati.Stat, type(None)]
+            assert await zk.delete_tree("/", keep_root=True) == 4
+            assert await zk.children("/") == []
+            assert zk.unique() != zk.unique()
+            assert 0 <= zk.entropy.random() < 1
+            stop = zk.session.on_end(lambda reason: None)
+            stop()
+            stop()
+
+    run(scene)
+
+
+def test_a_root_that_may_not_be_read_keeps_nobody_out(port: int, top: str) -> None:
+    async def scene() -> None:
+        async with client(port) as zk:
+            await zk.create(top, acl=coati.acl("world:anyone:c"))
+        async with Client(f"{HOST}:{port}{top}") as inside:
+            await inside.create("/a")
+            await inside.authenticate(coati.Digest("ann", "secret"))
+            with pytest.raises(coati.NoAuth):
+                await inside.exists("/")
+
+    run(scene)
+
+
+def test_an_update_is_done_again_if_somebody_was_faster(port: int, top: str) -> None:
+    async def scene() -> None:
+        async with client(port) as zk:
+            await zk.create(top, b"0")
+
+            async def count() -> None:
+                for _ in range(5):
+                    await zk.update(top, lambda data: b"%d" % (int(data) + 1))
+
+            await asyncio.gather(*(count() for _ in range(5)))
+            assert (await zk.get(top)).data == b"25"
+            await zk.set_acl(top, coati.acl("world:anyone:ra"))
+            with pytest.raises(coati.NoAuth):
+                await zk.update(top, lambda data: data)
+
+    run(scene)
+
+
 # --- connections ----------------------------------------------------------------------------------
 
 
@@ -284,10 +338,11 @@ def test_a_busy_server_is_asked_again_after_a_pause() -> None:
 def test_a_server_that_stays_busy_is_told_of_within_the_timeout() -> None:
     async def scene() -> None:
         async with scripted(lambda xid, op, body: reply(xid, err=THROTTLED_OP)) as server, at(server) as zk:
-            with pytest.raises(Throttled):
-                await zk.with_options(timeout=0.02).get("/a")
-            with pytest.raises(Throttled):
-                await zk.with_options(retry=Retry.NONE).get("/a")
+            # The next pause would be longer than the time that is left.
+            patient = Retry(base=1e6, cap=1e6)
+            for retry in (patient, Retry.NONE):
+                with pytest.raises(Throttled):
+                    await zk.with_options(retry=retry).get("/a")
 
     run(scene)
 
