@@ -81,7 +81,6 @@ class _Hold(Tenure):
         self._entry = entry
         self._version = version
         self._stamp = node.data
-        self._session_id = node.stat.ephemeral_owner
 
     async def settle(self, *, is_done: bool) -> None:
         if not is_done:
