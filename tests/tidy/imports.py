@@ -71,7 +71,7 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "logging")),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "contextvars", "datetime", "logging")),
     "coati.recipes.balance": Room((), ("random",)),
     "coati.recipes.instances": Room((), ("json", "urllib")),
     "coati.recipes.lease": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "json")),
