@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import coati
+from coati.recipes.claim import Claim
 from coati.recipes.held import Block, Held, Release
 from coati.recipes.line import LOCK, Line
 from tests.interop.peers import Server
@@ -126,6 +127,35 @@ def test_what_belongs_to_another_session_is_not_held(server: Server, path: str) 
             held = Held(zk, node)
             with pytest.raises(coati.LockLost, match="session is over"):
                 await held.keep(lambda: None)
+
+    run(main())
+
+
+def test_a_claim_that_is_lost_as_it_is_won_is_given_back(server: Server, path: str) -> None:
+    class Stale(Claim[Held]):
+        freed = 0
+
+        async def _win(self, deadline: float | None, *, waits: bool) -> Held | None:
+            node = await self._client.create(path, mode=coati.Mode.EPHEMERAL)
+            # As if the session had been renewed since.
+            return Held(self._client, node._replace(stat=node.stat._replace(ephemeral_owner=1)))
+
+        async def _free(self, held: Held) -> None:
+            await self._client.delete(held.path)
+            self.freed += 1
+
+    async def main() -> None:
+        async with clients(server, 1) as (zk,):
+            claim = Stale(zk, timeout=None, on_loss="cancel", reentrant=False)
+            with pytest.raises(coati.LockLost, match="session is over"):
+                async with claim:
+                    raise AssertionError
+
+            async def is_freed() -> bool:
+                await zk.exists("/")
+                return claim.freed == 1
+
+            await until(is_freed, "given back")
 
     run(main())
 

@@ -20,6 +20,12 @@ from tests.interop.peers import Server
 from tests.recipes.livekit import CancelAt, clients, expire, names, run, until
 from tests.recipes.lossy import wire
 
+
+def id_for(layout: QueueLayout) -> str | None:
+    """What Curator's id queue wants, and no other."""
+    return "an/id" if layout == "curator-id" else None
+
+
 ALL: list[QueueLayout] = list(SHAPES)
 HOLDING: list[QueueLayout] = ["native", "kazoo-locking"]
 
@@ -30,7 +36,7 @@ def test_items_come_out_in_order(server: Server, path: str, layout: QueueLayout)
         async with clients(server, 2) as zks:
             queue = zks[0].queue(path, layout=layout)
             for number in range(3):
-                await queue.put(b"%d" % number)
+                await queue.put(b"%d" % number, id=id_for(layout))
             assert await queue.size() == 3
             got = []
             async for item in zks[1].queue(path, layout=layout).take(timeout=0.0):
@@ -91,6 +97,10 @@ def test_what_a_layout_cannot_do_is_refused(server: Server, path: str) -> None:
                 await zks[0].queue(path, layout="curator").put(b"", priority=1)
             with pytest.raises(ValueError, match="from 0 to 999"):
                 await zks[0].queue(path).put(b"", priority=1000)
+            with pytest.raises(ValueError, match="has no ids"):
+                await zks[0].queue(path).put(b"", id="x")
+            with pytest.raises(ValueError, match="wants an id"):
+                await zks[0].queue(path, layout="curator-id").put(b"")
             with pytest.raises(ValueError, match="lock path"):
                 zks[0].queue(path, lock_path="/locks")
 
@@ -103,7 +113,7 @@ def test_a_taker_waits_for_the_next_item(server: Server, path: str, layout: Queu
         async with clients(server, 2) as zks:
             taking = asyncio.ensure_future(zks[0].queue(path, layout=layout).get(timeout=20.0))
             await zks[0].exists("/")
-            await zks[1].queue(path, layout=layout).put(b"x")
+            await zks[1].queue(path, layout=layout).put(b"x", id=id_for(layout))
             async with await taking as item:
                 assert item.data == b"x"
 
@@ -115,7 +125,7 @@ def test_what_fails_comes_back(server: Server, path: str, layout: QueueLayout) -
     async def main() -> None:
         async with clients(server, 1) as zks:
             queue = zks[0].queue(path, layout=layout)
-            await queue.put(b"x")
+            await queue.put(b"x", id=id_for(layout))
             with pytest.raises(KeyError):
                 async with await queue.get():
                     raise KeyError
@@ -387,6 +397,23 @@ def test_curator_with_a_lock_path_holds_items(server: Server, path: str) -> None
             assert not item.is_held
             with pytest.raises(ValueError, match="nothing stands"):
                 item.guard()
+
+    run(main())
+
+
+def test_items_are_removed_by_their_id(server: Server, path: str) -> None:
+    async def main() -> None:
+        async with clients(server, 1) as zks:
+            queue = zks[0].queue(path, layout="curator-id", lock_path=f"{path}-locks")
+            for id in ("a/b", "a|b", "c"):
+                await queue.put(id.encode(), id=id)
+            async with await queue.get() as item:
+                assert item.data == b"a/b"
+                # The other one that reads the same; this one is being worked on.
+                assert await queue.remove("a_b") == 1
+            assert await queue.remove("a_b") == 0
+            assert await queue.remove("c") == 1
+            assert await queue.size() == 0
 
     run(main())
 

@@ -41,7 +41,8 @@ CLIENT: Final = ("coati.errors", "coati.seams", "coati.wire")
 
 # The longest name that fits a module is its rule.
 ROOMS: Final[dict[str, Room]] = {
-    "coati": Room(("coati.errors", "coati.client", "coati.recipes")),
+    "coati": Room(("coati.door", "coati.errors", "coati.client", "coati.recipes")),
+    "coati.door": Room((), ("importlib",)),
     "coati.__main__": Room(("coati.cli.main",), ("sys",)),
     "coati.errors": Room(),
     "coati.seams": Room(),

@@ -20,7 +20,7 @@ from coati.client import levels, trees, watchtable
 from coati.client.cache import TreeCache
 from coati.client.codecs import Codec
 from coati.client.core import Core, OnExpired, Options
-from coati.client.hosts import HostProvider, parse_connect_string, parse_host
+from coati.client.hosts import HostProvider
 from coati.client.ops import (
     Create,
     Op,
@@ -37,6 +37,7 @@ from coati.client.ops import (
     read_acl,
     read_names,
     read_stat,
+    reconfig_body,
     stat_at,
 )
 from coati.client.quota import QuotaView
@@ -70,7 +71,7 @@ from coati.client.types import (
 from coati.client.watching import Trigger, Watch
 from coati.errors import BadVersion, ConnectionLoss, MarshallingError, NoAuth, NodeExists, NoNode, NotEmpty
 from coati.wire import codes
-from coati.wire.jute import Reader, Writer
+from coati.wire.jute import Reader
 from coati.wire.paths import validate_path
 from coati.wire.records import WhoAmIResponse
 
@@ -261,11 +262,7 @@ class BaseClient:
 
     def set_hosts(self, hosts: str | Sequence[str]) -> None:
         """The servers are these now. The client moves if that keeps the load of the servers even."""
-        found = parse_connect_string(hosts)[0] if isinstance(hosts, str) else [parse_host(host) for host in hosts]
-        core = self._core
-        if core.machine.hosts.update(found, core.machine.host):
-            core.machine.move(core.pump.now_ms())
-            core.pump.flush()
+        self._core.set_hosts(hosts)
 
     # --- views ------------------------------------------------------------------------------------
 
@@ -567,13 +564,8 @@ class BaseClient:
 
         Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
         """
-        w = Writer()
-        # Null stands for what is not asked for, unlike an empty list of members.
-        w.string(",".join(join) or None)
-        w.string(",".join(map(str, leave)) or None)
-        w.string(None if members is None else ",".join(members))
-        w.int64(from_version)
-        call = await self._ask(self._write(codes.OP_RECONFIG, w.getvalue()), "reconfig", CONFIG_PATH)
+        body = reconfig_body(join, leave, members, from_version)
+        call = await self._ask(self._write(codes.OP_RECONFIG, body), "reconfig", CONFIG_PATH)
         return parse_config(Reader(call.payload, _BODY).buffer() or b"")
 
     # --- watches ----------------------------------------------------------------------------------

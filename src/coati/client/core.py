@@ -78,6 +78,13 @@ class Core:
             return now_ms + self.machine.timeout_ms
         return now_ms + int(timeout * 1000)
 
+    def set_hosts(self, hosts: str | Sequence[str]) -> None:
+        """The servers are these now. Moves if that keeps the load of the servers even."""
+        found = parse_connect_string(hosts)[0] if isinstance(hosts, str) else [parse_host(host) for host in hosts]
+        if self.machine.hosts.update(found, self.machine.host):
+            self.machine.move(self.pump.now_ms())
+            self.pump.flush()
+
     async def ask(self, call: Call, options: Options, *, verb: str, path: str, repeats: bool) -> Call:
         """The answered call, or raises what went wrong, with what the client knows of it.
 

@@ -20,7 +20,7 @@ from coati.client.types import Mode, Node, join_path
 from coati.errors import BAD_VERSION, NO_NODE, NODE_EXISTS, BadVersion, ConnectionLoss, LockLost, NoNode
 from coati.recipes.held import OnLoss
 from coati.recipes.marks import Bell, children_of, create_marked, insist, insist_later, mark, patient
-from coati.recipes.queuelayout import PRIORITY, PRIORITY_MAX, SHAPES, QueueLayout
+from coati.recipes.queuelayout import PRIORITY, PRIORITY_MAX, SHAPES, QueueLayout, fixed_id, id_of
 from coati.recipes.tenure import Tenure
 from coati.recipes.wallclock import wall_clock
 
@@ -81,7 +81,6 @@ class _Hold(Tenure):
         self._entry = entry
         self._version = version
         self._stamp = node.data
-        self._session_id = node.stat.ephemeral_owner
 
     async def settle(self, *, is_done: bool) -> None:
         if not is_done:
@@ -117,7 +116,7 @@ class _Hold(Tenure):
             except ConnectionLoss:
                 await self._client.sync(self._entry)
                 is_gone = await self._client.exists(self._entry) is None
-                if self._client.session.id != self._session_id:
+                if self._client.session.id != self.owner:
                     # Somebody else may have taken it since, and have been the one who was done with it.
                     raise self._loss("the session is over, and with it what was held") from None
                 if is_gone:
@@ -199,11 +198,13 @@ class Queue:
         self._on_loss: OnLoss = on_loss
         self._clock = clock
 
-    async def put(self, data: bytes, *, priority: int = PRIORITY, delay: float | None = None) -> str:
+    async def put(
+        self, data: bytes, *, priority: int = PRIORITY, delay: float | None = None, id: str | None = None
+    ) -> str:
         """Adds an item; its name. Smaller priorities, of 0 to 999, go first; nobody gets it before `delay` seconds.
 
         Cancelled, it leaves nothing. Raises ConnectionLoss with `maybe_applied` if the answer is lost and the item is
-        not there: it was not added, or somebody was quick.
+        not there: it was not added, or somebody was quick. An `id` is for Curator's id queue: `remove` takes it.
         """
         shape = self._shape
         if not 0 <= priority <= PRIORITY_MAX:
@@ -212,8 +213,10 @@ class Queue:
             raise ValueError(f"the layout {self._layout} has no delays")
         if priority != PRIORITY and not shape.has_priority:
             raise ValueError(f"the layout {self._layout} has no priorities")
+        if (id is not None) is not shape.has_id:
+            raise ValueError(f"the layout {self._layout} {'wants an id' if shape.has_id else 'has no ids'}")
         due_ms = 0 if delay is None else int((self._clock() + delay) * 1000)
-        head = shape.head(priority, due_ms, mark(self._client))
+        head = shape.head(priority, due_ms, id or mark(self._client))
         packed = shape.pack(data)
         if shape.has_mark:
             made = await create_marked(self._client, self._entries, head, packed, mode=Mode.SEQUENTIAL)
@@ -221,6 +224,18 @@ class Queue:
             where = join_path(self._entries, head)
             made = await self._client.create(where, packed, mode=Mode.SEQUENTIAL, parents=True)
         return made.name
+
+    async def remove(self, id: str) -> int:
+        """Takes the items with this id out of a Curator id queue, unless somebody works on them; how many they were."""
+        await self._prepare()
+        removed = 0
+        for name in await children_of(self._client, self._entries):
+            if id_of(name) == fixed_id(id):
+                item = await self._take(name, PRIORITY)
+                if item is not None:
+                    await item.end(is_done=True)
+                    removed += 1
+        return removed
 
     async def size(self) -> int:
         """How many items there are, those that are held included."""
@@ -307,7 +322,7 @@ class Queue:
             return await self._hold(node, join_path(self._taken, name))
         if not await self._delete(node):
             return None
-        head = join_path(self._entries, self._shape.head(priority, 0, mark(self._client)))
+        head = join_path(self._entries, self._shape.head(priority, 0, id_of(name) or mark(self._client)))
         loose = _Loose(self._client, head, node.data)
         return Item(self._shape.unpack(node.data), name=name, attempts=0, hold=loose)
 

@@ -262,6 +262,7 @@ class WriteHeld(Mirror[AsyncWriteHeld]):
     def downgrade(self) -> None:
         """Goes on as a reader, in the same place of the line: readers behind it come in, no writer can pass.
 
+        It stays exclusive if the numbers of the line have come to their end, since then there is no such place.
         Raises LockLost if it is not held any more.
         """
         self._on.call(self._it.downgrade())
@@ -325,6 +326,7 @@ class UpgradableHeld(Mirror[AsyncUpgradableHeld]):
     def downgrade(self) -> None:
         """Goes on as a reader, in the same place of the line: readers behind it come in, no writer can pass.
 
+        It stays exclusive if the numbers of the line have come to their end, since then there is no such place.
         Raises LockLost if it is not held any more.
         """
         self._on.call(self._it.downgrade())
@@ -1374,13 +1376,18 @@ class Queue(Taking[AsyncQueue]):
     def path(self) -> str:
         return self._it.path
 
-    def put(self, data: bytes, *, priority: int = PRIORITY, delay: float | None = None) -> str:
+    def put(self, data: bytes, *, priority: int = PRIORITY, delay: float | None = None, id: str | None = None) -> str:
         """Adds an item; its name. Smaller priorities, of 0 to 999, go first; nobody gets it before `delay` seconds.
 
         Cancelled, it leaves nothing. Raises ConnectionLoss with `maybe_applied` if the answer is lost and the
-        item is not there: it was not added, or somebody was quick.
+        item is not there: it was not added, or somebody was quick. An `id` is for Curator's id queue: `remove`
+        takes it.
         """
-        return self._on.call(self._it.put(data, priority=priority, delay=delay))
+        return self._on.call(self._it.put(data, priority=priority, delay=delay, id=id))
+
+    def remove(self, id: str) -> int:
+        """Takes the items with this id out of a Curator id queue, unless somebody works on them; how many they were."""
+        return self._on.call(self._it.remove(id))
 
     def size(self) -> int:
         """How many items there are, those that are held included."""
