@@ -745,8 +745,9 @@ class Page:
         elif member.is_async and asked:
             value = self.asking(asked, target, passed)
         elif member.is_async:
-            undo = f", {UNDO[fn.name]}" if (mirror.base, fn.name) in UNDONE else ""
-            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}){undo})"
+            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}))"
+            if (mirror.base, fn.name) in UNDONE:
+                return self.taking(mirror, member, f"{target}({passed})", declared, returned)
         elif is_here or member.is_generator:
             value = f"{target}({passed})"
         else:
@@ -799,21 +800,28 @@ class Page:
         inner = re.sub(rf"\b{arg.arg}\b", "asked", passed)
         return f"{self.take(BRIDGE, 'asking')}(self._on, {arg.arg}, lambda asked: {target}({inner}))"
 
+    def taking(self, mirror: Mirror, member: Member, call: str, declared: str, returned: str) -> str:
+        """What gives the caller something to give back."""
+        fn = member.fn
+        wrapped = self.wrapped(member.where, fn.returns, "got")
+        head = f"    def {fn.name}(self{', ' if declared else ''}{declared}) -> {returned}:\n{docstring(fn, ' ' * 8)}"
+        return f"{head}        return self._on.enter({call}, lambda got: {wrapped}, {UNDO[fn.name]})\n"
+
     def entering(self, mirror: Mirror, member: Member) -> str:
         node = member.fn.returns
         assert node is not None
         head = f"    def __enter__(self) -> {self.annotation(member.where, node)}:\n{docstring(member.fn, ' ' * 8)}"
-        call = "self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))"
         if is_name(node, "Self"):
-            watch = "        self._watch_over(self._it)\n" if mirror.base == "Winning" else ""
-            return f"{head}        {call}\n{watch}        return self\n"
-        if mirror.base == "Winning" and not isinstance(node, ast.BinOp):
-            return f"{head}        return {self.wrapped(member.where, node, f'self._watch_over({call})')}\n"
-        if mirror.base == "Winning":
-            assert isinstance(node, ast.BinOp)
+            wrap = "self._entered(self._it)" if mirror.base == "Winning" else "self"
+            given = "_"
+        elif mirror.base == "Winning" and isinstance(node, ast.BinOp):
             held = self.wrapped(member.where, node.left, "self._watch_over(got)")
-            return f"{head}        return None if (got := {call}) is None else {held}\n"
-        return f"{head}        return {self.wrapped(member.where, node, call)}\n"
+            wrap, given = f"None if got is None else {held}", "got"
+        else:
+            got = "self._watch_over(got)" if mirror.base == "Winning" else "got"
+            wrap, given = self.wrapped(member.where, node, got), "got"
+        undo = "lambda _: self._it.__aexit__(None, None, None)"
+        return f"{head}        return self._on.enter(self._it.__aenter__(), lambda {given}: {wrap}, {undo})\n"
 
     def leaving(self, mirror: Mirror, member: Member) -> str:
         args = "kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None"
@@ -821,9 +829,11 @@ class Page:
         node = member.fn.returns
         assert node is not None
         head = f"    def __exit__(self, {args}) -> {self.annotation(member.where, node)}:\n"
-        let_go = "        self._let_go()\n" if mirror.base == "Winning" else ""
         result = "" if is_none(node) else "return "
-        return f"{head}{let_go}        {result}self._on.call(self._it.__aexit__(kind, error, trace))\n"
+        leave = f"{result}self._on.leave(self._it.__aexit__(kind, error, trace))\n"
+        if mirror.base == "Winning":
+            return f"{head}        try:\n            {leave}        finally:\n            self._let_go()\n"
+        return f"{head}        {leave}"
 
     def advancing(self, mirror: Mirror, member: Member) -> str:
         node = member.fn.returns

@@ -97,7 +97,7 @@ def test_poll_gives_up_while_another_thread_waits(zk: sync.Client) -> None:
     with zk.watch("/", recursive=True) as events:
         thread = threading.Thread(target=lambda: next(events))
         thread.start()
-        until(lambda: events._turn.locked())
+        until(lambda: events._order.locked())
         with pytest.raises(TimeoutError):
             events.poll(0.01)
         zk.create("/a")
@@ -123,7 +123,7 @@ def test_an_interrupted_start_leaves_nothing(server: CoatiServer) -> None:
 
 def test_an_interrupted_iteration_loses_no_event(zk: sync.Client) -> None:
     with zk.watch("/", recursive=True) as events:
-        with interrupted_when(lambda: events._job is not None), pytest.raises(KeyboardInterrupt):
+        with interrupted_when(lambda: events._order.locked()), pytest.raises(KeyboardInterrupt):
             next(events)
         zk.create("/a")
         assert next(events).path == "/a"
@@ -171,7 +171,7 @@ def test_close_ends_what_others_wait_for(server: CoatiServer) -> None:
     threads = [threading.Thread(target=target) for target in (iterate, wait)]
     for thread in threads:
         thread.start()
-    until(lambda: watch._job is not None)
+    until(lambda: watch._order.locked())
     client.close()
     for thread in threads:
         thread.join()

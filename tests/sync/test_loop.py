@@ -13,7 +13,7 @@ import pytest
 
 from coati import ClientClosed
 from coati.sync import loop as module
-from coati.sync.loop import Job, LoopThread, running
+from coati.sync.loop import Job, LightJob, LoopThread, running
 from tests.sync.kit import interrupted_when, until
 
 
@@ -24,6 +24,10 @@ def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     made = LoopThread()
     yield made
     made.on_exit()
+
+
+# Long enough for the main thread to come to where it waits.
+MOMENT_S = 0.05
 
 
 class Turn:
@@ -159,12 +163,58 @@ def test_what_an_interrupt_came_too_late_for_is_undone(loop: LoopThread) -> None
         undone.append(variable.get())
 
     with interrupted_when(lambda: waits.is_inside), pytest.raises(KeyboardInterrupt):
-        loop.call(waits.stubborn(), undo, context)
+        loop.enter(waits.stubborn(), str, undo, context)
     assert undone == [5, 3]
     other = Waits()
     with interrupted_when(lambda: other.is_inside), pytest.raises(KeyboardInterrupt):
-        loop.call(other.forever(), undo)
+        loop.enter(other.forever(), str, undo)
     assert undone == [5, 3]
+
+
+def test_what_ends_something_is_done_before_the_interrupt(loop: LoopThread) -> None:
+    waits = Waits()
+    done: list[int] = []
+
+    async def release() -> None:
+        waits.is_inside = True
+        for _ in takewhile(lambda _: not waits.was_cancelled, count()):
+            await Turn()
+        done.append(1)
+
+    def let_go() -> None:
+        until(lambda: waits.is_inside and not pause.wait(MOMENT_S))
+        loop.post(lambda: setattr(waits, "was_cancelled", True))
+
+    pause = threading.Event()
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    with interrupted_when(lambda: waits.is_inside), pytest.raises(KeyboardInterrupt):
+        loop.leave(release())
+    thread.join()
+    assert done == [1]
+
+
+def test_a_second_interrupt_cancels_even_that(loop: LoopThread) -> None:
+    waits = Waits()
+    came: list[int] = []
+
+    def handler(signum: int, frame: object) -> None:
+        came.append(signum)
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGINT, handler)
+    pause = threading.Event()
+    try:
+        with (
+            interrupted_when(lambda: waits.is_inside),
+            interrupted_when(lambda: bool(came) and not pause.wait(MOMENT_S)),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            loop.leave(waits.forever())
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert len(came) == 2
+    assert waits.was_cancelled
 
 
 def test_a_signal_handler_may_call_while_a_call_waits(loop: LoopThread) -> None:
@@ -190,19 +240,23 @@ def test_a_signal_handler_may_call_while_a_call_waits(loop: LoopThread) -> None:
 
 
 def test_a_job_that_has_not_begun_is_cancelled(loop: LoopThread) -> None:
-    begun = loop.call(_start_and_cancel(loop))
-    until(lambda: begun.is_over)
-    with pytest.raises(ClientClosed):
-        begun.outcome()
+    for kind in (Job[int], LightJob[int]):
+        for is_started in (False, True):
+            job = loop.call(_cancelled(loop, kind, is_started))
+            while not job.is_over:
+                job.lock.acquire()
+            with pytest.raises(ClientClosed):
+                job.outcome()
 
 
-async def _start_and_cancel(loop: LoopThread) -> Job[int]:
+async def _cancelled(loop: LoopThread, kind: type[Job[int]], is_started: bool) -> Job[int]:
     lock = threading.Lock()
     lock.acquire()
-    job = Job(loop, Waits().forever(), lock)
+    job = kind(loop, Waits().forever(), lock)
+    if is_started:
+        job.start()
     job.cancel()
     job.start()
-    job.cancel()
     return job
 
 
@@ -214,7 +268,7 @@ def test_a_blocking_call_on_the_loops_own_thread_is_refused(loop: LoopThread) ->
         return loop.ask(value())
 
     def start() -> Job[int]:
-        return loop.start(value())
+        return loop.job(value())
 
     for refused in (call, ask, start):
         with pytest.raises(RuntimeError, match="wait for itself"):
@@ -224,7 +278,7 @@ def test_a_blocking_call_on_the_loops_own_thread_is_refused(loop: LoopThread) ->
 def test_after_the_end_calls_are_refused() -> None:
     loop = LoopThread()
     loop.on_exit()
-    for call in (loop.call, loop.ask, loop.start):
+    for call in (loop.call, loop.ask, loop.job, loop.leave):
         with pytest.raises(ClientClosed, match="about to end"):
             call(value())
     with pytest.raises(ClientClosed):

@@ -482,7 +482,7 @@ def test_a_stream_that_is_awaited_can_be_closed(zk: sync.Client) -> None:
     assert next(values) is None
     got: list[object] = []
     thread = in_thread(lambda: got.extend(values))
-    until(lambda: values._job is not None)
+    until(lambda: values._order.locked())
     values.close()
     thread.join()
     assert got == []

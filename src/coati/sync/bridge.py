@@ -12,6 +12,7 @@ import queue
 import threading
 import warnings
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from contextvars import Context, copy_context
@@ -61,25 +62,26 @@ class Bridge:
         if self._loop is not None and self._client is not None:
             self._loop.open.discard(self._client)
 
-    def call(
-        self,
-        coroutine: Coroutine[object, object, T],
-        undo: Undo[T] | None = None,
-    ) -> T:
-        """See LoopThread.call."""
-        loop = self._loop
-        if loop is None:
-            coroutine.close()
-            loop = self.loop
-        return loop.call(coroutine, undo, _as_thread())
+    def call(self, coroutine: Coroutine[object, object, T]) -> T:
+        """See LoopThread.call; and `enter` and `leave`."""
+        return self._loop_for(coroutine).call(coroutine, _as_thread())
+
+    def enter(self, coroutine: Coroutine[object, object, T], wrap: Callable[[T], R], undo: Undo[T]) -> R:
+        """See LoopThread.enter."""
+        return self._loop_for(coroutine).enter(coroutine, wrap, undo, _as_thread())
+
+    def leave(self, coroutine: Coroutine[object, object, T]) -> T:
+        """See LoopThread.leave."""
+        return self._loop_for(coroutine).leave(coroutine, _as_thread())
 
     def ask(self, coroutine: Coroutine[object, object, T]) -> T:
         """See LoopThread.ask."""
-        loop = self._loop
-        if loop is None:
+        return self._loop_for(coroutine).ask(coroutine)
+
+    def _loop_for(self, coroutine: Coroutine[object, object, object]) -> LoopThread:
+        if self._loop is None:
             coroutine.close()
-            loop = self.loop
-        return loop.ask(coroutine)
+        return self._loop or self.loop
 
     def do(self, function: Callable[[], T]) -> T:
         """What the function returns when the loop calls it."""
@@ -148,16 +150,15 @@ class Opened(Mirror[C]):
         """Connects. Raises OperationTimeout if no server takes the session in time, AuthFailed, SessionExpired."""
         self._on.start()
         try:
-            self._on.call(self._it.start(timeout=timeout), lambda it: it.aclose())
+            return self._on.enter(self._it.start(timeout=timeout), lambda _: self, lambda it: it.aclose())
         except BaseException:
             self._on.end()
             raise
-        return self
 
     def close(self) -> None:
         """Ends the session: its ephemerals go, watches end, waiting calls fail with ClientClosed. Can be repeated."""
         if self._on.is_ours_to_close:
-            self._on.call(self._it.aclose())
+            self._on.leave(self._it.aclose())
             self._on.end()
 
     def __enter__(self) -> Self:
@@ -180,8 +181,10 @@ class Polled(ABC, Generic[T]):
 
     def _prepare(self, on: Bridge) -> None:
         self._steps_on = on
-        self._turn = threading.Lock()
-        self._job: Job[T] | None = None
+        # One after the other, whoever asks.
+        self._order = asyncio.Lock()
+        # Those that nobody waits for any more: the next one to ask does.
+        self._left: deque[Job[T]] = deque()
 
     @abstractmethod
     async def _advance(self) -> T:
@@ -197,24 +200,31 @@ class Polled(ABC, Generic[T]):
         """The next one; raises TimeoutError after so many seconds (0 takes what is there), StopIteration at the end."""
         return self._take(-1 if timeout is None else max(timeout, 0.0))
 
+    async def _next(self) -> T:
+        async with self._order:
+            return await self._advance()
+
     def _take(self, timeout: float) -> T:
-        if not self._turn.acquire(timeout=timeout):
-            raise TimeoutError("another thread waits for the next one")
+        loop = self._steps_on.loop
         try:
-            job = self._job
-            if job is None:
-                job = self._job = self._steps_on.loop.start(self._advance())
-            # Whoever was interrupted may have been so with the lock already in hand.
+            job = self._left.popleft()
+        except IndexError:
+            job = loop.job(self._next())
+        try:
+            if not job.has_begun:
+                loop.post(job.start)
             while not job.is_over:
                 if not job.lock.acquire(timeout=timeout):
                     self._wait_a_turn(job)
-            self._job = None
-            try:
-                return job.outcome()
-            except StopAsyncIteration:
-                raise StopIteration from None
-        finally:
-            self._turn.release()
+            if job.error is None:
+                return job.result
+        except BaseException:
+            self._left.appendleft(job)
+            raise
+        try:
+            return job.outcome()
+        except StopAsyncIteration:
+            raise StopIteration from None
 
     def _wait_a_turn(self, job: Job[T]) -> None:
         # What is there already comes in the first step of the job's task: that is made before this one's.
@@ -223,9 +233,14 @@ class Polled(ABC, Generic[T]):
             raise TimeoutError("nothing came in time")
 
     def _withdraw(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
+        while self._left:
+            job = self._left.popleft()
             job.loop.withdraw(job)
+
+    def __del__(self) -> None:
+        for job in self._left:
+            if job.loop.refusal is None:
+                job.loop.post(job.cancel)
 
 
 async def _nothing() -> None:
@@ -293,12 +308,12 @@ class Block(Generic[T]):
         self._on = on
 
     def __enter__(self) -> T:
-        return self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
+        return self._on.enter(self._it.__aenter__(), lambda got: got, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return self._on.call(self._it.__aexit__(kind, error, trace))
+        return self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 @asynccontextmanager
@@ -356,15 +371,17 @@ class Serving(Mirror[A]):
                 work.put(None)
 
         try:
-            job = self._on.loop.start(served(), _as_thread())
+            job = self._on.loop.job(served(), _as_thread())
         except BaseException:
             coroutine.close()
             self._work = None
             raise
         try:
+            job.loop.post(job.start)
             while (one := work.get()) is not None:
                 one()
-            job.lock.acquire()
+            while not job.is_over:
+                job.lock.acquire()
         except BaseException:
             job.loop.withdraw(job)
             raise
@@ -419,6 +436,10 @@ class Winning(Mirror[A]):
             stop = self._on.background(_tell(held, self._on_loss))
             self._stops.setdefault(threading.get_ident(), []).append(stop)
         return held
+
+    def _entered(self, held: Losable) -> Self:
+        self._watch_over(held)
+        return self
 
     def _let_go(self) -> None:
         stops = self._stops.get(threading.get_ident())

@@ -35,6 +35,7 @@ with suppress(ImportError):
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 Undo = Callable[[T], Coroutine[object, object, object] | None]
 """Takes a result back, if there is something to take back."""
@@ -49,7 +50,7 @@ class Job(Generic[T]):
     `lock` is held until then; one caller at a time may wait for it.
     """
 
-    __slots__ = ("_coroutine", "_task", "context", "error", "is_over", "lock", "loop", "result")
+    __slots__ = ("_coroutine", "_task", "context", "error", "has_begun", "is_over", "lock", "loop", "result")
 
     result: T
 
@@ -62,6 +63,7 @@ class Job(Generic[T]):
     ) -> None:
         self.loop = loop
         self.lock = lock
+        self.has_begun = False
         self.is_over = False
         self.error: BaseException | None = None
         self._coroutine = coroutine
@@ -69,7 +71,10 @@ class Job(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """On the loop."""
+        """On the loop; again, nothing."""
+        if self.has_begun:
+            return
+        self.has_begun = True
         self._task = self.loop.loop.create_task(self._run(), context=self.context)
 
     async def _run(self) -> None:
@@ -93,9 +98,18 @@ class Job(Generic[T]):
     def cancel(self) -> None:
         """On the loop."""
         task = self._task
-        if task is not None:
+        if not self.has_begun:
+            self._discard()
+        elif task is not None:
             # A turn later, as a task that has not begun would be cancelled without a word to `_run`.
             self.loop.loop.call_soon(task.cancel)
+
+    def _discard(self) -> None:
+        # Whoever was interrupted may have been so before it could be handed over.
+        self.has_begun = True
+        self._coroutine.close()
+        self._fail(asyncio.CancelledError())
+        self._end()
 
     def outcome(self) -> T:
         """What came of it."""
@@ -119,7 +133,10 @@ class LightJob(Job[T]):
     __slots__ = ("_is_cancelled", "_waits_for")
 
     def start(self) -> None:
-        """On the loop."""
+        """On the loop; again, nothing."""
+        if self.has_begun:
+            return
+        self.has_begun = True
         self._waits_for: asyncio.Future[object] | None = None
         self._is_cancelled = False
         self._step(None)
@@ -151,7 +168,9 @@ class LightJob(Job[T]):
 
     def cancel(self) -> None:
         """On the loop."""
-        if self._waits_for is None or not self._waits_for.cancel():
+        if not self.has_begun:
+            self._discard()
+        elif self._waits_for is None or not self._waits_for.cancel():
             self._is_cancelled = True
 
 
@@ -222,26 +241,69 @@ class LoopThread:
             self._is_awake = True
             os.write(self._writer, b"\0")
 
-    def start(self, coroutine: Coroutine[object, object, T], context: Context | None = None) -> Job[T]:
-        """Has it run, in that context. Raises what `post` does, and RuntimeError on the loop's own thread."""
-        self._refuse(coroutine)
-        job = Job(self, coroutine, self._lock(), context)
-        self.post(job.start)
-        return job
-
-    def call(
-        self,
-        coroutine: Coroutine[object, object, T],
-        undo: Undo[T] | None = None,
-        context: Context | None = None,
-    ) -> T:
-        """Waits for it, and cancels it if something like KeyboardInterrupt comes first; raises what `start` does.
-
-        If it could not be cancelled any more, what it has done is undone by `undo`, which is given its result.
+    def job(self, coroutine: Coroutine[object, object, T], context: Context | None = None) -> Job[T]:
+        """To be started in that context, by posting its `start`. Raises what `post` does, and RuntimeError on the
+        loop's own thread.
         """
+        self._refuse(coroutine)
+        return Job(self, coroutine, self._lock(), context)
+
+    def call(self, coroutine: Coroutine[object, object, T], context: Context | None = None) -> T:
+        """Waits for it, and cancels it if something like KeyboardInterrupt comes first; raises what `job` does."""
         if self.refusal is not None or threading.get_ident() == self.ident:
             self._refuse(coroutine)
-        return self._wait(Job(self, coroutine, self._lock(), context), undo)
+        return self._wait(Job(self, coroutine, self._lock(), context))
+
+    def enter(
+        self,
+        coroutine: Coroutine[object, object, T],
+        wrap: Callable[[T], R],
+        undo: Undo[T],
+        context: Context | None = None,
+    ) -> R:
+        """As `call`, for what has to be taken back unless the caller gets it, wrapped."""
+        if self.refusal is not None or threading.get_ident() == self.ident:
+            self._refuse(coroutine)
+        job = Job(self, coroutine, self._lock(), context)
+        try:
+            self.post(job.start)
+            while not job.is_over:
+                job.lock.acquire()
+            if job.error is None:
+                # Nothing can come in between from here to the caller's block.
+                return wrap(job.result)
+        except BaseException:
+            self.withdraw(job)
+            undoing = undo(job.result) if job.error is None else None
+            if undoing is not None:
+                self.leave(undoing, context)
+            raise
+        job.outcome()
+        raise AssertionError("it has an error")
+
+    def leave(self, coroutine: Coroutine[object, object, T], context: Context | None = None) -> T:
+        """As `call`, for what ends something: an interrupt waits until it is over, only a second one cancels it."""
+        if self.refusal is not None or threading.get_ident() == self.ident:
+            self._refuse(coroutine)
+        job = Job(self, coroutine, self._lock(), context)
+        try:
+            self.post(job.start)
+            while not job.is_over:
+                job.lock.acquire()
+        except BaseException:
+            self._finish(job)
+            raise
+        return job.outcome()
+
+    def _finish(self, job: Job[T]) -> None:
+        try:
+            self.post(job.start)
+            os.write(self._writer, b"\0")
+            while not job.is_over:
+                job.lock.acquire()
+        except BaseException:
+            self.withdraw(job)
+            raise
 
     def ask(self, coroutine: Coroutine[object, object, T]) -> T:
         """As `call`, for what can be a LightJob."""
@@ -257,16 +319,13 @@ class LoopThread:
             lock.acquire()
             return lock
 
-    def _wait(self, job: Job[T], undo: Undo[T] | None = None) -> T:
+    def _wait(self, job: Job[T]) -> T:
         lock = job.lock
         try:
             self.post(job.start)
             lock.acquire()
         except BaseException:
             self.withdraw(job)
-            undoing = undo(job.result) if undo is not None and job.error is None else None
-            if undoing is not None:
-                self.call(undoing, None, job.context)
             raise
         self._locks.append(lock)
         return job.outcome()

@@ -343,68 +343,76 @@ class Attempt(Winning[AsyncAttempt[AsyncHeld]]):
     """One `with claim.try_() as held:`."""
 
     def __enter__(self) -> Held | None:
-        return (
-            None
-            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
-            else Held(self._watch_over(got), self._on)
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: None if got is None else Held(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class MultiAttempt(Winning[AsyncAttempt[AsyncMultiHeld]]):
     """One `with claim.try_() as held:`."""
 
     def __enter__(self) -> MultiHeld | None:
-        return (
-            None
-            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
-            else MultiHeld(self._watch_over(got), self._on)
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: None if got is None else MultiHeld(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class WriteAttempt(Winning[AsyncAttempt[AsyncWriteHeld]]):
     """One `with claim.try_() as held:`."""
 
     def __enter__(self) -> WriteHeld | None:
-        return (
-            None
-            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
-            else WriteHeld(self._watch_over(got), self._on)
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: None if got is None else WriteHeld(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class UpgradableAttempt(Winning[AsyncAttempt[AsyncUpgradableHeld]]):
     """One `with claim.try_() as held:`."""
 
     def __enter__(self) -> UpgradableHeld | None:
-        return (
-            None
-            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
-            else UpgradableHeld(self._watch_over(got), self._on)
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: None if got is None else UpgradableHeld(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class Claim(Winning[AsyncClaim[AsyncHeld]]):
@@ -418,17 +426,14 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
+        return self._on.enter(self._it.acquire(), lambda got: Held(got, self._on), lambda got: self._it.release(got))
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return (
-            None
-            if (
-                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
-            )
-            is None
-            else Held(got, self._on)
+        return self._on.enter(
+            self._it.try_acquire(),
+            lambda got: None if (got := got) is None else Held(got, self._on),
+            lambda got: None if got is None else self._it.release(got),
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -444,16 +449,19 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
         return Attempt(self._on.do(lambda: self._it.try_()), self._on, self._on_loss)
 
     def __enter__(self) -> Held:
-        return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: Held(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
@@ -467,17 +475,16 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
 
     def acquire(self) -> WriteHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return WriteHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
+        return self._on.enter(
+            self._it.acquire(), lambda got: WriteHeld(got, self._on), lambda got: self._it.release(got)
+        )
 
     def try_acquire(self) -> WriteHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return (
-            None
-            if (
-                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
-            )
-            is None
-            else WriteHeld(got, self._on)
+        return self._on.enter(
+            self._it.try_acquire(),
+            lambda got: None if (got := got) is None else WriteHeld(got, self._on),
+            lambda got: None if got is None else self._it.release(got),
         )
 
     def release(self, held: WriteHeld | None = None) -> None:
@@ -493,16 +500,19 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
         return WriteAttempt(self._on.do(lambda: self._it.try_()), self._on, self._on_loss)
 
     def __enter__(self) -> WriteHeld:
-        return WriteHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: WriteHeld(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
@@ -516,17 +526,16 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
 
     def acquire(self) -> UpgradableHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return UpgradableHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
+        return self._on.enter(
+            self._it.acquire(), lambda got: UpgradableHeld(got, self._on), lambda got: self._it.release(got)
+        )
 
     def try_acquire(self) -> UpgradableHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return (
-            None
-            if (
-                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
-            )
-            is None
-            else UpgradableHeld(got, self._on)
+        return self._on.enter(
+            self._it.try_acquire(),
+            lambda got: None if (got := got) is None else UpgradableHeld(got, self._on),
+            lambda got: None if got is None else self._it.release(got),
         )
 
     def release(self, held: UpgradableHeld | None = None) -> None:
@@ -542,16 +551,19 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
         return UpgradableAttempt(self._on.do(lambda: self._it.try_()), self._on, self._on_loss)
 
     def __enter__(self) -> UpgradableHeld:
-        return UpgradableHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: UpgradableHeld(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class Lock(Winning[AsyncLock]):
@@ -563,17 +575,14 @@ class Lock(Winning[AsyncLock]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
+        return self._on.enter(self._it.acquire(), lambda got: Held(got, self._on), lambda got: self._it.release(got))
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return (
-            None
-            if (
-                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
-            )
-            is None
-            else Held(got, self._on)
+        return self._on.enter(
+            self._it.try_acquire(),
+            lambda got: None if (got := got) is None else Held(got, self._on),
+            lambda got: None if got is None else self._it.release(got),
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -589,16 +598,19 @@ class Lock(Winning[AsyncLock]):
         return Attempt(self._on.do(lambda: self._it.try_()), self._on, self._on_loss)
 
     def __enter__(self) -> Held:
-        return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: Held(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
     def holders(self) -> list[Contender]:
         """Who holds it, then who waits, in order."""
@@ -617,17 +629,14 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
+        return self._on.enter(self._it.acquire(), lambda got: Held(got, self._on), lambda got: self._it.release(got))
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return (
-            None
-            if (
-                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
-            )
-            is None
-            else Held(got, self._on)
+        return self._on.enter(
+            self._it.try_acquire(),
+            lambda got: None if (got := got) is None else Held(got, self._on),
+            lambda got: None if got is None else self._it.release(got),
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -643,16 +652,19 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
         return Attempt(self._on.do(lambda: self._it.try_()), self._on, self._on_loss)
 
     def __enter__(self) -> Held:
-        return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: Held(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
     def holder(self) -> Contender | None:
         """Who holds it. Those who wait are not known."""
@@ -676,17 +688,14 @@ class Semaphore(Winning[AsyncSemaphore]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
+        return self._on.enter(self._it.acquire(), lambda got: Held(got, self._on), lambda got: self._it.release(got))
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return (
-            None
-            if (
-                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
-            )
-            is None
-            else Held(got, self._on)
+        return self._on.enter(
+            self._it.try_acquire(),
+            lambda got: None if (got := got) is None else Held(got, self._on),
+            lambda got: None if got is None else self._it.release(got),
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -702,16 +711,19 @@ class Semaphore(Winning[AsyncSemaphore]):
         return Attempt(self._on.do(lambda: self._it.try_()), self._on, self._on_loss)
 
     def __enter__(self) -> Held:
-        return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: Held(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
     def holders(self) -> list[Contender]:
         """Who holds a place, the oldest first; the last one may still be waiting for a place to become free."""
@@ -728,17 +740,16 @@ class MultiLock(Winning[AsyncMultiLock]):
 
     def acquire(self) -> MultiHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return MultiHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
+        return self._on.enter(
+            self._it.acquire(), lambda got: MultiHeld(got, self._on), lambda got: self._it.release(got)
+        )
 
     def try_acquire(self) -> MultiHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return (
-            None
-            if (
-                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
-            )
-            is None
-            else MultiHeld(got, self._on)
+        return self._on.enter(
+            self._it.try_acquire(),
+            lambda got: None if (got := got) is None else MultiHeld(got, self._on),
+            lambda got: None if got is None else self._it.release(got),
         )
 
     def release(self, held: MultiHeld | None = None) -> None:
@@ -754,16 +765,19 @@ class MultiLock(Winning[AsyncMultiLock]):
         return MultiAttempt(self._on.do(lambda: self._it.try_()), self._on, self._on_loss)
 
     def __enter__(self) -> MultiHeld:
-        return MultiHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: MultiHeld(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class RWLock(Winning[AsyncRWLock]):
@@ -854,15 +868,17 @@ class Term(Winning[AsyncTerm]):
         self._on.call(self._it.end(is_done=is_done))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        self._watch_over(self._it)
-        return self
+        return self._on.enter(
+            self._it.__aenter__(), lambda _: self._entered(self._it), lambda _: self._it.__aexit__(None, None, None)
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._let_go()
-        return self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            return self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
 
 class Election(Winning[AsyncElection]):
@@ -881,16 +897,19 @@ class Election(Winning[AsyncElection]):
 
     def __enter__(self) -> Term:
         """Waits for the office. A session that is lost meanwhile costs the place, not the wait."""
-        return Term(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
-            self._on,
+        return self._on.enter(
+            self._it.__aenter__(),
+            lambda got: Term(self._watch_over(got), self._on),
+            lambda _: self._it.__aexit__(None, None, None),
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        try:
+            self._on.leave(self._it.__aexit__(kind, error, trace))
+        finally:
+            self._let_go()
 
     def terms(self) -> Steps[Term]:
         """Each time that the office is ours: `for term in election.terms(): with term: ...`.
@@ -938,13 +957,12 @@ class EphemeralKeeper(Mirror[AsyncEphemeralKeeper]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
     @property
     def lost(self) -> Steps[str]:
@@ -975,13 +993,12 @@ class TtlKeeper(Mirror[AsyncTtlKeeper]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Membership(Mirror[AsyncMembership]):
@@ -1009,13 +1026,12 @@ class Membership(Mirror[AsyncMembership]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
     @property
     def lost(self) -> Steps[str]:
@@ -1116,13 +1132,12 @@ class Registration(Mirror[AsyncRegistration]):
         self._on.call(self._it.update(instance))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Provider(Mirror[AsyncProvider]):
@@ -1163,13 +1178,12 @@ class Provider(Mirror[AsyncProvider]):
         self._on.do(lambda: self._it.note_fault(instance))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Barrier(Mirror[AsyncBarrier]):
@@ -1215,13 +1229,12 @@ class DoubleBarrier(Mirror[AsyncDoubleBarrier]):
         self._on.call(self._it.leave(timeout))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Counter(Mirror[AsyncCounter[Number]]):
@@ -1356,13 +1369,12 @@ class Item(Mirror[AsyncItem]):
         self._on.call(self._it.end(is_done=is_done))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Queue(Taking[AsyncQueue]):
@@ -1402,7 +1414,9 @@ class Queue(Taking[AsyncQueue]):
 
     def get(self, timeout: float | None = None) -> Item:
         """One item, for `with`; raises TimeoutError if none has come within so many seconds."""
-        return Item(self._on.call(self._it.get(timeout), lambda got: got.end(is_done=False)), self._on)
+        return self._on.enter(
+            self._it.get(timeout), lambda got: Item(got, self._on), lambda got: got.end(is_done=False)
+        )
 
 
 class Lease(Mirror[AsyncLease]):
@@ -1468,13 +1482,12 @@ class Assignment(Mirror[AsyncAssignment]):
         return self._on.call(within(self._it.ended(), timeout))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return self._on.call(self._it.__aexit__(kind, error, trace))
+        return self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Partition(Mirror[AsyncPartition]):

@@ -45,13 +45,12 @@ class Stream(PolledMirror[AsyncStream[T], T]):
         return await self._it.__anext__()
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Trigger(Mirror[AsyncTrigger]):
@@ -84,13 +83,12 @@ class Trigger(Mirror[AsyncTrigger]):
         self._on.do(lambda: self._it.close())
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Watch(PolledMirror[AsyncWatch, Event]):
@@ -115,13 +113,12 @@ class Watch(PolledMirror[AsyncWatch, Event]):
         return await self._it.__anext__()
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class TreeCache(Mirror[AsyncTreeCache]):
@@ -167,8 +164,7 @@ class TreeCache(Mirror[AsyncTreeCache]):
         self._on.call(self._it.sync())
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def close(self) -> None:
         """Follows no more: what was read stays, streams of changes end. Can be repeated."""
@@ -177,7 +173,7 @@ class TreeCache(Mirror[AsyncTreeCache]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class Transaction(Mirror[AsyncTransaction]):
@@ -225,13 +221,12 @@ class Transaction(Mirror[AsyncTransaction]):
         self._it.add(op)
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
-        return self
+        return self._on.enter(self._it.__aenter__(), lambda _: self, lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
+        self._on.leave(self._it.__aexit__(kind, error, trace))
 
 
 class SessionView(Mirror[AsyncSessionView]):
