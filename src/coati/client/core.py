@@ -44,6 +44,7 @@ class Options:
 
     timeout: Timeout = USE_SESSION
     retry: Retry = Retry.DEFAULT
+    joins: bool = False
 
 
 class Core:
@@ -85,7 +86,7 @@ class Core:
         failures = 0
         unclear = False
         while True:
-            await self.pump.ask(call)
+            await self.pump.ask(call, joins=options.joins)
             failure = call.failure
             if failure is None:
                 if call.err == 0 or (call.err == NO_NODE and call.missing_kind >= 0):
