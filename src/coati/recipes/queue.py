@@ -81,7 +81,6 @@ class _Hold(Tenure):
         self._entry = entry
         self._version = version
         self._stamp = node.data
-        self._session_id = node.stat.ephemeral_owner
 
     async def settle(self, *, is_done: bool) -> None:
         if not is_done:
@@ -117,7 +116,7 @@ class _Hold(Tenure):
             except ConnectionLoss:
                 await self._client.sync(self._entry)
                 is_gone = await self._client.exists(self._entry) is None
-                if self._client.session.id != self._session_id:
+                if self._client.session.id != self.owner:
                     # Somebody else may have taken it since, and have been the one who was done with it.
                     raise self._loss("the session is over, and with it what was held") from None
                 if is_gone:
