@@ -672,11 +672,10 @@ def test_credentials_go_first_on_each_connection() -> None:
 
 
 def test_refused_credentials_end_the_client() -> None:
-    driver = connected(A, max_inflight=2)
+    driver = connected(A, max_inflight=3)
     driver.machine.authenticate("digest", b"bad", START_MS)
-    read, write, queued = driver.call(), driver.call(is_write=True), driver.call(is_write=True)
-    withdrawn = driver.call()
-    driver.machine.cancel(withdrawn, driver.now_ms)
+    gone, read, write, queued = (driver.call(is_write=number > 1) for number in range(4))
+    driver.machine.cancel(gone, driver.now_ms)
     driver.feed(reply(codes.XID_AUTH, err=-115), reply(1))
     assert driver.states[-1] is State.AUTH_FAILED
     failures = [call.failure for call in (read, write, queued, driver.call())]
@@ -999,3 +998,38 @@ def test_a_call_without_anybody_who_waits_is_told_to_nobody() -> None:
     driver.lose()
     assert driver.told == []
     assert call.failure is not None
+
+
+def test_what_a_server_forgets_along_with_a_watch_is_told_again() -> None:
+    # Any, which all versions know, takes the one-shot watches of the path with the persistent one.
+    driver = connected(A)
+    listener, once, coming = Listener(), Listener(), Listener()
+    driver.watch(b"/a", listener, watchtable.PERSISTENT)
+    driver.watch(b"/a", once, watchtable.DATA)
+    driver.feed(reply(1, zxid=5), reply(2, zxid=6))
+    driver.watch(b"/a", coming, watchtable.CHILD)
+    driver.requests()
+    driver.machine.unwatch(watchtable.PERSISTENT, b"/a", listener, driver.now_ms)
+    driver.take()
+    removal, again = driver.requests()
+    assert removal[1:] == (codes.OP_REMOVE_WATCHES, text(b"/a") + struct.pack(">i", codes.WATCHER_ANY))
+    lists = struct.pack(">i", 1) + text(b"/a") + struct.pack(">ii", 0, 0)
+    assert again == (codes.XID_SET_WATCHES, codes.OP_SET_WATCHES, struct.pack(">q", 6) + lists)
+    # And one that was on its way, once the server has answered.
+    driver.feed(reply(3, zxid=7))
+    ((_, op, body),) = driver.requests()
+    assert op == codes.OP_SET_WATCHES
+    assert body.count(b"/a") == 2
+
+
+def test_a_persistent_watch_that_is_refused_leaves_those_that_relied_on_it() -> None:
+    driver = connected(A)
+    once = Listener()
+    driver.watch(b"/a", Listener(), watchtable.PERSISTENT)
+    driver.watch(b"/a", once, watchtable.DATA)
+    driver.requests()
+    driver.feed(reply(1, err=-102), reply(2))
+    ((_, op, _),) = driver.requests()
+    assert op == codes.OP_SET_WATCHES
+    driver.feed(event(codes.EVENT_DATA_CHANGED, b"/a"))
+    assert len(once.told) == 1

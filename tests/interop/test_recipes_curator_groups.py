@@ -220,6 +220,14 @@ def test_priorities_and_delays_are_read_alike(both: Test) -> None:
             async with item:
                 got.append(item.data)
         assert got == [b"high", b"low"]
+        named = zk.queue("/id", layout="curator-id")
+        assert curator.ask("queue-put", "/id", "id", "one", 1) == "put"
+        assert curator.ask("queue-put", "/id", "id", "two", 2) == "put"
+        await named.put(b"three", id="an/id3")
+        assert await named.remove("an/id1") == 1
+        assert await named.remove("an/id3") == 1
+        async with await named.get() as item:
+            assert item.data == b"two"
         late = zk.queue("/delay", layout="curator-delay")
         assert curator.ask("queue-put", "/delay", "delay", "later", 2**42) == "put"
         assert curator.ask("queue-put", "/delay", "delay", "now", 1) == "put"

@@ -148,6 +148,19 @@ def test_explicit_verbs(server: Server, path: str) -> None:
                 await lock.release(held)
             taken = await other.lock(path).try_acquire()
             assert taken is not None
+            # What is lost needs no giving back, and what goes on behind it waits for nobody.
+            last = other.lock(path, reentrant=True)
+            await other.delete(taken.path)
+            held = await last.acquire()
+            assert await last.acquire() is held
+            await last.release()
+            await zk.delete(held.path)
+            await held.lost()
+            with pytest.raises(coati.LockLost):
+                await last.acquire()
+            await last.release(held)
+            several = [await asyncio.create_task(last.acquire())]
+            await last.release(several[0])
 
     run(main())
 

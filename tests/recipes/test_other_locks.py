@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from functools import partial
@@ -297,5 +298,40 @@ def test_multilock_cancelled_at_any_await_leaves_nothing(server: Server, path: s
                     break
                 reached += 1
             assert reached >= 4
+
+    run(main())
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+
+def test_no_watch_task_or_znode_stays_behind(server: Server, path: str) -> None:
+    async def main() -> None:
+        async def use(zk: coati.Client) -> None:
+            for _ in range(5):
+                async with zk.lock(f"{path}/lock"):
+                    pass
+                async with zk.rwlock(f"{path}/rw").write() as held:
+                    await held.downgrade()
+                async with zk.semaphore(f"{path}/curator", 2), zk.semaphore(f"{path}/kazoo", 2, layout="kazoo"):
+                    pass
+                async with zk.exclusive_lock(f"{path}/one"), zk.multilock([f"{path}/a", f"{path}/b"]):
+                    pass
+                with contextlib.suppress(coati.LockTimeout):
+                    async with zk.lock(f"{path}/lock", timeout=0.001):
+                        await zk.exists("/")
+
+        async with clients(server, 2) as zks:
+            await asyncio.gather(*(use(zk) for zk in zks for _ in range(3)))
+
+            async def is_clean() -> bool:
+                cores = [zk._core for zk in zks]
+                left = [len(core.machine.watches) + len(core.pump.mourners) for core in cores]
+                tasks = [core.pump._tasks for core in cores]
+                return [*left, *map(len, tasks), *map(len, [await zk.ephemerals() for zk in zks])] == [0] * 6
+
+            await until(is_clean, "nothing is left")
+            text = await asyncio.to_thread(four_letter, server.host, server.port, "wchp")
+            assert path not in text
 
     run(main())

@@ -1,4 +1,4 @@
-"""The examples of docs/recipes run: each block is the body of `async def main(zk)`."""
+"""The examples of docs/recipes and docs/patterns.md run: each block is the body of `async def main(zk)`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import coati
 from tests.interop.peers import Server
 from tests.recipes.livekit import run
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "recipes"
-PAGES = ("election", "group", "queues", "counters", "barriers")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = [*sorted((DOCS / "recipes").glob("*.md")), DOCS / "patterns.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 EXAMPLES = [
-    pytest.param(found.group(1), id=f"{name}-{number}")
-    for name in PAGES
-    for number, found in enumerate(BLOCK.finditer((DOCS / f"{name}.md").read_text()))
+    pytest.param(found.group(1), id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, found in enumerate(BLOCK.finditer(page.read_text()))
 ]
 
 

@@ -134,7 +134,7 @@ def test_an_interrupted_watch_is_not_armed(server: CoatiServer, zk: sync.Client)
     with paused(server), interrupted_when(lambda: inflight(zk) > 0), pytest.raises(KeyboardInterrupt):
         watch.__enter__()
     with pytest.raises(RuntimeError, match="inside"):
-        watch.poll()
+        watch.poll(0)
 
 
 def test_a_call_has_its_time(server: CoatiServer, zk: sync.Client) -> None:
@@ -244,7 +244,7 @@ unused = sync.Client(address)
 events = client.watch("/", recursive=True).__enter__()
 child = os.fork()
 if child == 0:
-    for call in (lambda: client.get("/"), lambda: client.ensure("/"), events.poll, client.states().poll):
+    for call in (lambda: client.get("/"), lambda: client.ensure("/"), lambda: events.poll(0), client.states().poll):
         try:
             call()
         except ForkedClient as error:

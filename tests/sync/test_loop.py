@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from itertools import count, takewhile
 
 import pytest
@@ -25,14 +25,24 @@ def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     made.on_exit()
 
 
+class Turn:
+    """Awaited, it lets the others have theirs, and waits for nothing."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
 async def value() -> int:
     return 7
 
 
 async def slow() -> int:
     for _ in range(3):
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.001)
+        await Turn()
+    loop = asyncio.get_running_loop()
+    later = loop.create_future()
+    loop.call_later(0.001, later.set_result, None)
+    await later
     return 8
 
 
@@ -72,7 +82,7 @@ def test_calls_of_many_threads_at_once(loop: LoopThread, way: str) -> None:
     got: list[list[int]] = [[] for _ in range(8)]
 
     async def echo(number: int) -> int:
-        await asyncio.sleep(0)
+        await Turn()
         return number
 
     def work(mine: list[int], base: int) -> None:
@@ -117,7 +127,7 @@ class Waits:
         self.is_inside = True
         try:
             for _ in count():
-                await asyncio.sleep(0)
+                await Turn()
         except asyncio.CancelledError:
             self.was_cancelled = True
             raise
@@ -158,7 +168,7 @@ def test_a_signal_handler_may_call_while_a_call_waits(loop: LoopThread) -> None:
     async def finish() -> int:
         waits.is_inside = True
         for _ in takewhile(lambda _: not inner, count()):
-            await asyncio.sleep(0.001)
+            await Turn()
         return 1
 
     def handler(signum: int, frame: object) -> None:

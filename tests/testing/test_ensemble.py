@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from coati.testing.backends import Ground
 from coati.testing.ensemble import Ensemble, EnsembleError, FaultRefused
@@ -59,6 +60,27 @@ def test_three_members_and_an_observer_serve() -> None:
             assert await create(e, 4) == CREATED
 
     run(test)
+
+
+def test_ensembles_run_on_uvloop_as_well() -> None:
+    """A socket that is closed twice there closes somebody else's file, so nothing may be complained of."""
+    complaints: list[dict[str, object]] = []
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        for _ in range(5):
+            async with Ensemble(3, 1, config=BRISK) as e:
+                old = e.leader
+                await e.isolate(old)
+                await e.wait_leader(but=old)
+                await e.repair()
+                await e.kill(e.leader)
+                await e.pause(4)
+                await e.repair()
+                assert await create(e, 4) == CREATED
+
+    uvloop.run(test())
+    assert complaints == []
 
 
 def test_one_member_is_standalone() -> None:

@@ -41,7 +41,8 @@ CLIENT: Final = ("coati.errors", "coati.seams", "coati.wire")
 
 # The longest name that fits a module is its rule.
 ROOMS: Final[dict[str, Room]] = {
-    "coati": Room(("coati.errors", "coati.client", "coati.recipes")),
+    "coati": Room(("coati.door", "coati.errors", "coati.client", "coati.recipes")),
+    "coati.door": Room((), ("importlib",)),
     "coati.__main__": Room(("coati.cli.main",), ("sys",)),
     "coati.errors": Room(),
     "coati.seams": Room(),
@@ -70,7 +71,7 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "logging")),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "contextvars", "datetime", "logging")),
     "coati.recipes.balance": Room((), ("random",)),
     "coati.recipes.instances": Room((), ("json", "urllib")),
     "coati.recipes.lease": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "json")),

@@ -172,15 +172,13 @@ def multi_body(ops: Iterable[Op], root: Root, default_acl: ACLs) -> bytes:
     parts: list[bytes] = []
     for op in ops:
         path = root(op.path)
-        match op:
-            case Create():
-                parts += (_header(create_op(op)), create_body(path, op, default_acl))
-            case Set():
-                parts += (_header(codes.OP_SET_DATA), _pack_bytes(path), _pack_bytes(op.data), _INT.pack(op.version))
-            case Delete():
-                parts += (_header(codes.OP_DELETE), _pack_bytes(path), _INT.pack(op.version))
-            case Check():
-                parts += (_header(codes.OP_CHECK), _pack_bytes(path), _INT.pack(op.version))
+        if isinstance(op, Create):
+            parts += (_header(create_op(op)), create_body(path, op, default_acl))
+        elif isinstance(op, Set):
+            parts += (_header(codes.OP_SET_DATA), _pack_bytes(path), _pack_bytes(op.data), _INT.pack(op.version))
+        else:
+            code = codes.OP_DELETE if isinstance(op, Delete) else codes.OP_CHECK
+            parts += (_header(code), _pack_bytes(path), _INT.pack(op.version))
     parts.append(_END)
     return b"".join(parts)
 

@@ -6,7 +6,7 @@ the view that is used (chroot taken off).
 
 from __future__ import annotations
 
-import base64
+import binascii
 import datetime
 import enum
 import hashlib
@@ -267,7 +267,7 @@ def Digest(user: str, password: str) -> Auth:
 def digest_id(user: str, password: str) -> str:
     """What an ACL of the digest scheme names: user and hash (DigestAuthenticationProvider.generateDigest)."""
     secret = hashlib.sha1(f"{user}:{password}".encode(), usedforsecurity=False).digest()
-    return f"{user}:{base64.b64encode(secret).decode('ascii')}"
+    return f"{user}:{binascii.b2a_base64(secret, newline=False).decode('ascii')}"
 
 
 def join_path(parent: str, name: str) -> str:

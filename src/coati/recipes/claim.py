@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from contextvars import ContextVar
 from types import TracebackType
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from coati.client.client import BaseClient
 from coati.recipes.held import Body, Holding, OnLoss
 
 H = TypeVar("H", bound=Holding)
+
+HOLDER: Final[ContextVar[object]] = ContextVar("coati_holder")
+"""Who holds a claim, where it is not the task: a facade may have a task for each call."""
 
 
 class _Hold(Generic[H]):
@@ -47,7 +51,7 @@ class Claim(ABC, Generic[H]):
         self._timeout = timeout
         self._on_loss = on_loss
         self._reentrant = reentrant
-        self._holds: dict[asyncio.Task[object], list[_Hold[H]]] = {}
+        self._holds: dict[object, list[_Hold[H]]] = {}
 
     # --- for whoever wants it ---------------------------------------------------------------------
 
@@ -113,9 +117,8 @@ class Claim(ABC, Generic[H]):
     # --- all of them ------------------------------------------------------------------------------
 
     async def _enter(self, *, waits: bool, has_block: bool) -> H | None:
-        task = asyncio.current_task()
-        assert task is not None
-        holds = self._holds.get(task)
+        holder = _holder()
+        holds = self._holds.get(holder)
         if holds and not self._is_many:
             if not self._reentrant:
                 raise RuntimeError("this task holds it already, and would wait for itself: see `reentrant`")
@@ -137,14 +140,14 @@ class Claim(ABC, Generic[H]):
             self._client.spawn(self._free(held))
             raise
         self._client.spawn(held.look())
-        self._holds.setdefault(task, []).append(_Hold(held, body))
+        self._holds.setdefault(holder, []).append(_Hold(held, body))
         return held
 
     def _find(self, held: H | None) -> _Hold[H]:
-        task = asyncio.current_task()
+        holder = _holder()
         for owner, holds in self._holds.items():
             for hold in reversed(holds):
-                if hold.held is held or (held is None and owner is task):
+                if hold.held is held or (held is None and owner is holder):
                     return hold
         raise RuntimeError("it is not held" if held is not None else "this task does not hold it")
 
@@ -189,6 +192,10 @@ class Attempt(Generic[H]):
     ) -> None:
         if self._has_entered:
             await self._claim.__aexit__(kind, error, trace)
+
+
+def _holder() -> object:
+    return HOLDER.get(None) or asyncio.current_task()
 
 
 def _nobody() -> None:

@@ -72,18 +72,22 @@ class Client(BaseClient):
     # --- numbers and values -----------------------------------------------------------------------
 
     @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: int = 0) -> Counter[int]: ...
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: int = 0, lock_path: str | None = None
+    ) -> Counter[int]: ...
 
     @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: float) -> Counter[float]: ...
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: float, lock_path: str | None = None
+    ) -> Counter[float]: ...
 
     def counter(
-        self, path: str, *, layout: CounterLayout = "native", default: float = 0
+        self, path: str, *, layout: CounterLayout = "native", default: float = 0, lock_path: str | None = None
     ) -> Counter[int] | Counter[float]:
-        """A number that many add to; a float if `default` is one."""
+        """A number that many add to; a float if `default` is one. With `lock_path` the unlucky take turns there."""
         if isinstance(default, int):
-            return Counter(self, path, default=default, layout=layout)
-        return Counter(self, path, default=default, layout=layout)
+            return Counter(self, path, default=default, layout=layout, lock_path=lock_path)
+        return Counter(self, path, default=default, layout=layout, lock_path=lock_path)
 
     @overload
     def value(self, path: str) -> Value[bytes]: ...

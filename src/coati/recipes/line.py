@@ -33,10 +33,11 @@ from coati.recipes.held import REVOKE, Release, find_own
 Layout = Literal["native", "kazoo", "curator"]
 """How the contenders' znodes are named: whose clients take part. "native" is Curator's own."""
 
-# A contender's number is signed and wraps around: ten digits, or a minus and ten digits.
+# A contender's number is signed: ten digits, or a minus and ten digits.
 _NUMBER: Final = r"(-?\d{10})$"
 _RING: Final = 1 << 32
 _HALF: Final = 1 << 31
+LAST: Final = _HALF - 1
 # How long somebody who gives up waits to hear that nothing of it is left.
 GRACE_S: Final = 1.0
 
@@ -105,8 +106,9 @@ class Number:
 def in_order(numbers: Sequence[Number]) -> list[Number] | None:
     """The oldest first; None if the numbers do not tell, since some are equal or too far apart.
 
-    The counter wraps around from 2147483647 to -2147483648 (kazoo#730, CURATOR GH-1203), and Java's stays at the end
-    after a restart, so that many get the same number. Those that wait at one time are near each other.
+    At its end the counter stays at 2147483647, so that all get the same number, but for creates that were in flight
+    together: theirs go on from -2147483648 (DataTree.createNode takes larger counts only; kazoo#730, CURATOR GH-1203).
+    Numbers that are in use at one time are near each other.
     """
     found = sorted(numbers, key=_value)
     if len(found) > 1 and found[-1].value - found[0].value >= _HALF:

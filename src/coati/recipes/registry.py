@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -45,7 +45,7 @@ class Registry:
         place = join_path(self.path, service)
         return place if self._layout == "curator" else f"{place}/providers"
 
-    def register(self, instance: Instance) -> AbstractAsyncContextManager[Registration]:
+    def register(self, instance: Instance) -> Registration:
         """Offers the instance while the block lasts; one that is not DYNAMIC stays there."""
         return Registration(self._client, self._znode(instance), instance, self._data)
 

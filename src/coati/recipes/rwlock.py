@@ -17,7 +17,7 @@ from coati.client.types import Mode, Node, join_path, parent_path
 from coati.errors import ConnectionLoss
 from coati.recipes.claim import Claim
 from coati.recipes.held import Held, OnLoss, Own, Release
-from coati.recipes.line import READ_WRITE, Contender, Layout, Line
+from coati.recipes.line import LAST, READ_WRITE, Contender, Layout, Line
 
 _MARKS: Final[dict[Layout, tuple[str, str]]] = {
     "native": ("-__READ__", "-__WRIT__"),
@@ -42,9 +42,12 @@ class WriteHeld(Held):
     async def downgrade(self) -> None:
         """Goes on as a reader, in the same place of the line: readers behind it come in, no writer can pass.
 
-        Raises LockLost if it is not held any more.
+        It stays exclusive if the numbers of the line have come to their end, since then there is no such place. Raises
+        LockLost if it is not held any more.
         """
         self.check()
+        if self._line.parse([self._node.name])[0].value == LAST:
+            return
         if self._moving is None:
             # Once begun, it is carried to its end, whoever is cancelled.
             self._moving = self._client.spawn(self._move())

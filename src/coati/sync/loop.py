@@ -20,6 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from typing import Final, Generic, Protocol, TypeVar
 
 from coati.errors import ClientClosed, ForkedClient, ZKError
@@ -45,21 +46,28 @@ class Job(Generic[T]):
     `lock` is held until then; one caller at a time may wait for it.
     """
 
-    __slots__ = ("_coroutine", "_task", "error", "is_over", "lock", "loop", "result")
+    __slots__ = ("_context", "_coroutine", "_task", "error", "is_over", "lock", "loop", "result")
 
     result: T
 
-    def __init__(self, loop: LoopThread, coroutine: Coroutine[object, object, T], lock: threading.Lock) -> None:
+    def __init__(
+        self,
+        loop: LoopThread,
+        coroutine: Coroutine[object, object, T],
+        lock: threading.Lock,
+        context: Context | None = None,
+    ) -> None:
         self.loop = loop
         self.lock = lock
         self.is_over = False
         self.error: BaseException | None = None
         self._coroutine = coroutine
+        self._context = context
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """On the loop."""
-        self._task = self.loop.loop.create_task(self._run())
+        self._task = self.loop.loop.create_task(self._run(), context=self._context)
 
     async def _run(self) -> None:
         try:
@@ -210,10 +218,10 @@ class LoopThread:
             self._is_awake = True
             os.write(self._writer, b"\0")
 
-    def start(self, coroutine: Coroutine[object, object, T]) -> Job[T]:
-        """Has it run. Raises what `post` does, and RuntimeError on the loop's own thread, which must not wait."""
+    def start(self, coroutine: Coroutine[object, object, T], context: Context | None = None) -> Job[T]:
+        """Has it run, in that context. Raises what `post` does, and RuntimeError on the loop's own thread."""
         self._refuse(coroutine)
-        job = Job(self, coroutine, self._lock())
+        job = Job(self, coroutine, self._lock(), context)
         self.post(job.start)
         return job
 
@@ -221,6 +229,7 @@ class LoopThread:
         self,
         coroutine: Coroutine[object, object, T],
         undo: Callable[[], Coroutine[object, object, object]] | None = None,
+        context: Context | None = None,
     ) -> T:
         """Waits for it, and cancels it if something like KeyboardInterrupt comes first; raises what `start` does.
 
@@ -228,7 +237,7 @@ class LoopThread:
         """
         if self.refusal is not None or threading.get_ident() == self.ident:
             self._refuse(coroutine)
-        return self._wait(Job(self, coroutine, self._lock()), undo)
+        return self._wait(Job(self, coroutine, self._lock(), context), undo)
 
     def ask(self, coroutine: Coroutine[object, object, T]) -> T:
         """As `call`, for what can be a LightJob."""
@@ -313,7 +322,7 @@ class LoopThread:
                 await asyncio.gather(*(one.aclose() for one in list(self.open)), return_exceptions=True)
         finally:
             # Calls of daemon threads.
-            others = asyncio.all_tasks() - {asyncio.current_task()}
+            others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=asyncio.Task.get_name)
             for task in others:
                 task.cancel()
             if others:

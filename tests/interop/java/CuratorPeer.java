@@ -13,6 +13,7 @@ import org.apache.curator.framework.recipes.barriers.DistributedDoubleBarrier;
 import org.apache.curator.framework.recipes.leader.LeaderLatch;
 import org.apache.curator.framework.recipes.nodes.GroupMember;
 import org.apache.curator.framework.recipes.queue.DistributedDelayQueue;
+import org.apache.curator.framework.recipes.queue.DistributedIdQueue;
 import org.apache.curator.framework.recipes.queue.DistributedPriorityQueue;
 import org.apache.curator.framework.recipes.queue.DistributedQueue;
 import org.apache.curator.framework.recipes.queue.QueueBuilder;
@@ -106,6 +107,12 @@ public final class CuratorPeer {
                 try (DistributedPriorityQueue<String> queue = builder.putInBackground(false).buildPriorityQueue(0)) {
                     queue.start();
                     queue.put(data, (int) number);
+                }
+            }
+            case "id" -> {
+                try (DistributedIdQueue<String> queue = builder.putInBackground(false).buildIdQueue()) {
+                    queue.start();
+                    queue.put(data, "an/id" + number);
                 }
             }
             default -> {
