@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from coati import Client
+    from coati.sync import Client as SyncClient
     from coati.testing.handles import AnyEnsemble, Bed, Faults
     from coati.testing.pytest import Runs, Staging
     from coati.testing.simulated import SimTime
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 BACKENDS: Final = ("memory", "process", "java", "external", "sim")
 # Fixtures of one ensemble each, which a mark may shape.
 ENSEMBLES: Final = ("zk_ensemble", "zk_server")
-FIXTURES: Final = frozenset((*ENSEMBLES, "zk", "zk_faults", "zk_clock"))
+FIXTURES: Final = frozenset((*ENSEMBLES, "zk", "zk_sync", "zk_faults", "zk_clock"))
 # What pytest-asyncio is called, as it was installed or by `-p`.
 PYTEST_ASYNCIO: Final = ("asyncio", "pytest_asyncio.plugin")
 MARK: Final = (
@@ -176,6 +177,13 @@ def zk(request: pytest.FixtureRequest, zk_ensemble: Bed) -> Client:
     """An async client whose root is this test's own, emptied behind it; what is left open fails the test."""
     client: Client = request.getfixturevalue(f"_zk_{_staging(request.config).manager_of(request.node)}")
     return client
+
+
+@pytest.fixture
+def zk_sync(request: pytest.FixtureRequest, zk_ensemble: Bed) -> Iterator[SyncClient]:
+    """As `zk`, for threads: `coati.sync.Client`."""
+    with _staging(request.config).blocking_client_for(request, zk_ensemble) as client:
+        yield client
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ turn. What cannot be mirrored stops the generator: it must be skipped by name, o
 from __future__ import annotations
 
 import ast
+import copy
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,23 +22,31 @@ from typing import Final
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
-BRIDGE: Final = "coati.sync.bridge"
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """One class. `base`: what it stands on in bridge.py. `skip`: not for threads, or written by hand in `base`.
+    """One class. `args`: of a generic class, which one, as `module:Class`; `named`: what that is called here.
 
-    `here`: properties and plain methods that touch nothing of the loop's, called on the caller's own thread; "*" stands
-    for all. `fields`: attributes, with type and docstring. `doc`: instead of the async class's.
+    `base`: what it stands on in bridge.py. `skip`: not for threads, or written by hand. `written`: methods written by
+    hand. `here`: properties and plain methods that touch nothing of the loop's, called on the caller's own thread; "*"
+    stands for all. `light`: coroutines that do without a task, see LightJob. `timed`: those that wait for ever, and
+    have a timeout here. `fields`: attributes, with type and docstring, which `__init__` does not declare. `doc`:
+    instead of the async class's. `drops`: methods whose `on_loss` is not offered.
     """
 
     origin: str
-    into: str = "coati.sync.client"
+    into: str
     base: str = "Mirror"
+    args: str = ""
+    named: str = ""
     skip: frozenset[str] = frozenset()
     here: frozenset[str] = frozenset()
+    light: frozenset[str] = frozenset()
+    timed: frozenset[str] = frozenset()
+    drops: frozenset[str] = frozenset()
     fields: dict[str, tuple[str, str]] = field(default_factory=dict)
+    written: str = ""
     doc: str = ""
 
     @property
@@ -44,32 +54,139 @@ class Mirror:
         return self.origin.partition(":")[0]
 
     @property
-    def name(self) -> str:
+    def original(self) -> str:
         return self.origin.partition(":")[2]
+
+    @property
+    def name(self) -> str:
+        return self.named or self.original
 
 
 def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-CLIENT_DOC = '''\
-    """A ZooKeeper session for threads, any number of them: `with coati.sync.Client("h1,h2/app") as zk:`.
+CLIENT: Final = "coati.sync.client"
+VIEWS: Final = "coati.sync.views"
+RECIPES: Final = "coati.sync.recipes"
+BRIDGE: Final = "coati.sync.bridge"
+
+CLIENT_DOC = """\
+    \"\"\"A ZooKeeper session for threads, any number of them: `with coati.sync.Client("h1,h2/app") as zk:`.
 
     All arguments are those of coati.Client, and so are the verbs: each waits. Interrupted, by KeyboardInterrupt say, it
     is cancelled first. Functions that are given to the client run on the thread that calls, but for `on_loss`.
-    """
-'''
+    \"\"\"
+"""
+CLIENT_WRITTEN = """\
+    @overload
+    def counter(self, path: str, *, layout: CounterLayout = "native", default: int = 0) -> Counter[int]: ...
+
+    @overload
+    def counter(self, path: str, *, layout: CounterLayout = "native", default: float) -> Counter[float]: ...
+
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: float = 0
+    ) -> Counter[int] | Counter[float]:
+        \"\"\"A number that many add to; a float if `default` is one.\"\"\"
+        if isinstance(default, int):
+            return Counter(self._it.counter(path, default=default, layout=layout), self._on)
+        return Counter(self._it.counter(path, default=default, layout=layout), self._on)
+
+    @overload
+    def value(self, path: str) -> Value[bytes]: ...
+
+    @overload
+    def value(self, path: str, codec: ValueCodec[T]) -> Value[T]: ...
+
+    def value(self, path: str, codec: ValueCodec[T] | None = None) -> Value[T] | Value[bytes]:
+        \"\"\"A value that is changed by comparing, and watched; bytes without a codec.\"\"\"
+        if codec is None:
+            return Value(self._it.value(path), self._on)
+        return Value(self._it.value(path, codec), self._on)
+"""
+LOST_WRITTEN = """\
+    @property
+    def lost(self) -> Steps[str]:
+        \"\"\"Tells, each time, why the znode had to be made again; asked for anew, from then on.\"\"\"
+        return Steps(aiter(self._it.lost), self._on)
+"""
+ONCE_WRITTEN = """\
+    def run(self, key: str, job: Callable[[], None]) -> bool:
+        \"\"\"Runs the job, here, if the key is free; whether it did. If the job raises, the key has failed.\"\"\"
+        return self._serve(self._it.run(key, lambda: self._called(job)))
+"""
+SCHEDULER_WRITTEN = """\
+    def every(self, interval: float, name: str, job: Callable[[Term], None]) -> None:
+        \"\"\"A job for every so many seconds. It is given the term, whose `guard()` belongs into its writes.\"\"\"
+        self._it.every(interval, name, lambda term: self._called(lambda: job(Term(term, self._on))))
+
+    def run(self) -> None:
+        \"\"\"Stands for the office and runs the jobs, here, whenever it has it; until interrupted.\"\"\"
+        self._serve(self._it.run())
+"""
+# Of Held: not for users, or used by blocks only.
+INSIDE: Final = names("loss begin keep look let_go lose watch_again own settle is_kept end_ hold")
+HELD_FIELDS: Final = {
+    "path": ("str", "The znode that stands for it."),
+    "token": ("int", "Its czxid: later holders have larger ones."),
+    "owner": ("int", "The id of the session that it ends with."),
+}
+MULTI_FIELDS: Final = {"parts": ("tuple[Held, ...]", "One for each lock, in the order of the paths.")}
+CLAIM_DOC = """\
+    \"\"\"Something to hold: `with claim as held:`. The object may be used again, and by several threads.
+
+    `timeout` in seconds bounds the wait: LockTimeout; None waits as long as it takes, over connections and sessions.
+    Nothing ends a block that has lost what it relies on: `held.check()` raises LockLost, `held.guard()` makes the
+    server refuse what comes too late, and `on_loss` is called, with the LockLost, on a thread of its own while the
+    block goes on. `reentrant`: a thread that holds it gets it again at once; otherwise that is a RuntimeError.
+    \"\"\"
+"""
+HELD: Final = "coati.recipes.held:Held"
+CLAIM: Final = "coati.recipes.claim:Claim"
+ATTEMPT: Final = "coati.recipes.claim:Attempt"
+MULTI: Final = "coati.recipes.multilock:MultiHeld"
+WRITE: Final = "coati.recipes.rwlock:WriteHeld"
+UPGRADABLE: Final = "coati.recipes.rwlock:UpgradableHeld"
+
+
+def held(origin: str, **more: frozenset[str]) -> Mirror:
+    return Mirror(
+        origin,
+        RECIPES,
+        skip=INSIDE | names("paths"),
+        here=names("guard is_lost guards tokens"),
+        timed=names("lost revoked"),
+        fields=MULTI_FIELDS if origin == MULTI else HELD_FIELDS,
+    )
+
 
 MIRRORS: Final = (
     Mirror(
+        "coati.client.streams:Stream",
+        VIEWS,
+        base="PolledMirror",
+        skip=names("poll"),
+        fields={"gaps": ("int", "How often something may have happened that no item shows.")},
+    ),
+    Mirror(
         "coati.client.watching:Trigger",
+        VIEWS,
         skip=names("arm on_event"),
         here=names("has_fired"),
         fields={"event": ("Event | None", "What has happened, or None so far.")},
     ),
-    Mirror("coati.client.watching:Watch", base="PolledMirror", skip=names("on_event on_end")),
+    Mirror(
+        "coati.client.watching:Watch",
+        VIEWS,
+        base="PolledMirror",
+        skip=names("on_event on_end poll put end take"),
+        fields={"gaps": ("int", "How often something may have happened that no item shows.")},
+    ),
+    Mirror("coati.client.cache:TreeCache", VIEWS, here=names("get __len__ __contains__ is_current")),
     Mirror(
         "coati.client.transaction:Transaction",
+        VIEWS,
         here=names("*"),
         fields={
             "ops": ("list[Op]", "What has been gathered."),
@@ -78,46 +195,139 @@ MIRRORS: Final = (
     ),
     Mirror(
         "coati.client.client:SessionView",
+        VIEWS,
         skip=names("on_end"),
         here=names("id timeout state server read_only deadline last_zxid"),
     ),
+    Mirror("coati.client.quota:QuotaView", VIEWS),
+    Mirror("coati.client.typed:TypedClient", VIEWS, here=names("values")),
+    # What is held, and the ways to it.
+    Mirror("coati.recipes.line:Contender", RECIPES, skip=names("client")),
+    held(HELD),
+    held(MULTI),
+    held(WRITE),
+    held(UPGRADABLE),
+    Mirror(ATTEMPT, RECIPES, args=HELD, base="Winning"),
+    Mirror(ATTEMPT, RECIPES, args=MULTI, named="MultiAttempt", base="Winning"),
+    Mirror(ATTEMPT, RECIPES, args=WRITE, named="WriteAttempt", base="Winning"),
+    Mirror(ATTEMPT, RECIPES, args=UPGRADABLE, named="UpgradableAttempt", base="Winning"),
+    Mirror(CLAIM, RECIPES, args=HELD, base="Winning", doc=CLAIM_DOC),
+    Mirror(CLAIM, RECIPES, args=WRITE, named="WriteClaim", base="Winning", doc=CLAIM_DOC),
+    Mirror(CLAIM, RECIPES, args=UPGRADABLE, named="UpgradableClaim", base="Winning", doc=CLAIM_DOC),
+    Mirror("coati.recipes.lock:Lock", RECIPES, base="Winning"),
+    Mirror("coati.recipes.lock:ExclusiveLock", RECIPES, base="Winning"),
+    Mirror("coati.recipes.semaphore:Semaphore", RECIPES, base="Winning"),
     Mirror(
-        "coati.recipes.held:Held",
-        base="Holding",
-        skip=names("lost loss keep let_go lose watch_again"),
-        here=names("guard"),
-        fields={
-            "path": ("str", "The znode that stands for it."),
-            "token": ("int", "Its czxid: later holders have larger ones."),
-        },
+        "coati.recipes.multilock:MultiLock",
+        RECIPES,
+        base="Winning",
+        fields={"paths": ("tuple[str, ...]", "Of the locks, sorted.")},
+    ),
+    Mirror(
+        "coati.recipes.rwlock:RWLock",
+        RECIPES,
+        base="Winning",
+        skip=names("client"),
+        here=names("read write upgradable"),
+    ),
+    # Offices and groups.
+    Mirror(
+        "coati.recipes.election:Term",
+        RECIPES,
+        base="Winning",
+        skip=INSIDE,
+        here=names("guard is_lost"),
+        timed=names("lost revoked"),
+        fields=HELD_FIELDS,
+    ),
+    Mirror("coati.recipes.election:Election", RECIPES, base="Winning"),
+    Mirror("coati.recipes.keeper:EphemeralKeeper", RECIPES, here=names("is_there"), written=LOST_WRITTEN),
+    Mirror("coati.recipes.keeper:TtlKeeper", RECIPES),
+    Mirror("coati.recipes.group:Membership", RECIPES, here=names("is_there"), written=LOST_WRITTEN),
+    Mirror("coati.recipes.group:Group", RECIPES, here=names("join me")),
+    Mirror("coati.recipes.registry:Registry", RECIPES, here=names("directory provider register")),
+    Mirror("coati.recipes.registry:Registration", RECIPES),
+    Mirror("coati.recipes.registry:Provider", RECIPES),
+    # Waiting for each other, numbers, work.
+    Mirror("coati.recipes.barrier:Barrier", RECIPES),
+    Mirror("coati.recipes.barrier:DoubleBarrier", RECIPES),
+    Mirror("coati.recipes.counter:Counter", RECIPES),
+    Mirror("coati.recipes.counter:IdSequence", RECIPES),
+    Mirror("coati.recipes.value:Value", RECIPES),
+    Mirror(
+        "coati.recipes.queue:Item",
+        RECIPES,
+        here=names("guard data"),
+    ),
+    Mirror("coati.recipes.queue:Queue", RECIPES),
+    Mirror("coati.recipes.lease:Lease", RECIPES),
+    Mirror(
+        "coati.recipes.partition:Assignment",
+        RECIPES,
+        skip=names("end hold"),
+        here=names("__iter__ __len__ is_over"),
+        timed=names("ended"),
+        fields={"items": ("tuple[str, ...]", "What is this member's.")},
+    ),
+    Mirror(
+        "coati.recipes.partition:Partition",
+        RECIPES,
+        fields={"items": ("list[str]", "All that is shared out, sorted.")},
+    ),
+    Mirror("coati.recipes.once:Once", RECIPES, base="Serving", skip=names("run"), written=ONCE_WRITTEN),
+    Mirror(
+        "coati.recipes.once:LeaderScheduler",
+        RECIPES,
+        base="Serving",
+        skip=names("run every"),
+        here=names("election"),
+        written=SCHEDULER_WRITTEN,
     ),
     Mirror(
         "coati.recipes.client:Client",
+        CLIENT,
         base="Opened",
-        skip=names("start aclose spawn __aenter__ __aexit__"),
-        here=names("chroot with_options chroot_free transaction watch is_closed states walk"),
+        skip=names("start aclose spawn __aenter__ __aexit__ counter value entropy unique"),
+        # What only builds an object on the client.
+        here=names(
+            "chroot with_options chroot_free transaction watch is_closed states walk values members cache typed quota "
+            "lock exclusive_lock rwlock semaphore semaphore_mutex multilock election group ephemeral ttl_node barrier "
+            "double_barrier registry sequence queue lease partition once leader_scheduler"
+        ),
+        light=names("get exists children get_acl sync count create set delete set_acl multi multi_read"),
+        drops=names("queue"),
         fields={
             "name": ("str", "What it is called in messages."),
             "session": ("SessionView", "What the client knows of its session."),
         },
+        written=CLIENT_WRITTEN,
         doc=CLIENT_DOC,
     ),
 )
-BY_ORIGIN: Final = {mirror.origin: mirror for mirror in MIRRORS}
+
+# By class and what it is a class of, if that makes it another one here.
+BY_KEY: Final = {(mirror.origin, mirror.args): mirror for mirror in MIRRORS}
 
 HEADERS: Final = {
-    "coati.sync.client": "Client: the async client's verbs, recipes and streams for threads, each of which waits.",
+    CLIENT: "Client: the async client's verbs, recipes and streams for threads, each of which waits.",
+    VIEWS: "What a client of coati.sync gives besides values: watches, streams, caches, transactions, views.",
+    RECIPES: "The recipes of coati.sync.Client: locks, offices, groups, queues and the like.",
 }
+WRITTEN: Final = "Written by tools/gen_sync.py: do not edit.\n"
 # Names of these rooms may not be imported by coati.sync: a default that comes from them is written as its value.
 FOREIGN: Final = ("coati.wire",)
 ITERATORS: Final = ("AsyncIterator", "AsyncGenerator")
+DOC_COLUMNS: Final = 114
 # Dunder methods that have a meaning for users, as they are.
 KEPT: Final = names("__len__ __contains__ __getitem__ __iter__ __str__")
 WORDS: Final = (
     (r"`async with", "`with"),
     (r"`async for", "`for"),
+    (r": async with", ": with"),
     (r"\bawait ", ""),
     (r"\baclose\b", "close"),
+    (r"\btask(s?)\b", r"thread\1"),
+    (r"\ban\s+async iterator\b", "an iterator"),
     (r"\bcoati\.Client\b", "coati.sync.Client"),
 )
 FN = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -136,6 +346,10 @@ class Origin:
     classes: dict[str, ast.ClassDef]
     names: dict[str, str]
     values: dict[str, ast.expr]
+
+    def knowing(self, more: dict[str, str]) -> Origin:
+        """The same with more names."""
+        return Origin(self.name, self.classes, self.names | more, self.values)
 
 
 @cache
@@ -169,7 +383,7 @@ class Member:
 
     @property
     def is_property(self) -> bool:
-        return any(isinstance(one, ast.Name) and one.id == "property" for one in self.fn.decorator_list)
+        return has_decorator(self.fn, "property")
 
     @property
     def is_async(self) -> bool:
@@ -179,34 +393,132 @@ class Member:
     def is_generator(self) -> bool:
         return any(isinstance(node, ast.Yield) for node in ast.walk(self.fn))
 
+    @property
+    def has_on_loss(self) -> bool:
+        args = self.fn.args
+        return any(is_name(arg.annotation, "OnLoss") for arg in args.args + args.kwonlyargs)
 
-def lineage(where: Origin, name: str) -> Iterator[tuple[Origin, ast.ClassDef]]:
-    """The class's bases, the farthest first, then the class."""
+
+def has_decorator(fn: Fn, name: str) -> bool:
+    return any(is_name(one, name) for one in fn.decorator_list)
+
+
+def is_name(node: ast.expr | None, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def type_parameters(where: Origin, node: ast.ClassDef) -> list[str]:
+    """Of `class C(Generic[T])` or `class C(Base[T])`: T."""
+    inside = [base.slice for base in node.bases if isinstance(base, ast.Subscript)]
+    found = [one.id for slices in inside for one in ast.walk(slices) if isinstance(one, ast.Name)]
+    return list(dict.fromkeys(name for name in found if is_type_variable(where, name)))
+
+
+def is_type_variable(where: Origin, name: str) -> bool:
+    module, _, known = where.names.get(name, "").partition(":")
+    value = origin(module).values.get(known) if module.startswith("coati.") else None
+    return isinstance(value, ast.Call) and is_name(value.func, "TypeVar")
+
+
+Bound = dict[str, tuple[ast.expr, Origin]]
+
+
+class _Bind(ast.NodeTransformer):
+    """Puts types in the place of type parameters."""
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.bound[node.id][0] if node.id in self.bound else node
+
+
+def lineage(where: Origin, name: str, bound: Bound) -> Iterator[tuple[Origin, ast.ClassDef]]:
+    """The class's bases, the farthest first, then the class, with types in the place of type parameters."""
     node = where.classes[name]
     for base in node.bases:
         head = base.value if isinstance(base, ast.Subscript) else base
-        if isinstance(head, ast.Name):
-            module, _, found = where.names.get(head.id, "").partition(":")
-            if module.startswith("coati.") and found:
-                yield from lineage(origin(module), found)
-    yield where, node
+        module, _, found = where.names.get(head.id, "").partition(":") if isinstance(head, ast.Name) else ("", "", "")
+        if module.startswith("coati.") and found:
+            there = origin(module)
+            given: Bound = {}
+            if isinstance(base, ast.Subscript):
+                inside = base.slice.elts if isinstance(base.slice, ast.Tuple) else [base.slice]
+                for parameter, one in zip(type_parameters(there, there.classes[found]), inside, strict=True):
+                    given[parameter] = (_Bind(bound).visit(copy.deepcopy(one)), where)
+            yield from lineage(there, found, given)
+    more = {known: at.names[known] for one, at in bound.values() for known in names_in(one) if known in at.names}
+    yield where.knowing(more), _Bind(bound).visit(copy.deepcopy(node))
 
 
-def merged(mirror: Mirror) -> Origin:
-    """All names that the class's modules know, for what the table says."""
-    found: dict[str, str] = {}
-    for where, _ in lineage(origin(mirror.module), mirror.name):
-        found |= where.names
-    return Origin(mirror.module, {}, found, {})
+def names_in(node: ast.expr) -> list[str]:
+    return [one.id for one in ast.walk(node) if isinstance(one, ast.Name)]
+
+
+def classes(mirror: Mirror) -> list[tuple[Origin, ast.ClassDef]]:
+    where = origin(mirror.module)
+    bound: Bound = {}
+    if mirror.args:
+        module, _, name = mirror.args.partition(":")
+        (parameter,) = type_parameters(where, where.classes[mirror.original])
+        bound[parameter] = (ast.Name(name), Origin(module, {}, {name: mirror.args}, {}))
+    return list(lineage(where, mirror.original, bound))
 
 
 def members(mirror: Mirror) -> dict[str, Member]:
     found: dict[str, Member] = {}
-    for where, node in lineage(origin(mirror.module), mirror.name):
+    for where, node in classes(mirror):
         for line in node.body:
-            if isinstance(line, FN):
+            if isinstance(line, FN) and not has_decorator(line, "overload"):
                 found[line.name] = Member(line, where)
     return found
+
+
+def is_for_tasks(known: str) -> bool:
+    """A class of ours with coroutines: what returns one would be of no use in a thread."""
+    module, _, name = known.partition(":")
+    if not module.startswith("coati.") or name not in origin(module).classes:
+        return False
+    node = origin(module).classes[name]
+    return not any(is_name(base, "Protocol") for base in node.bases) and any(
+        isinstance(line, ast.AsyncFunctionDef) for line in node.body
+    )
+
+
+def fields(mirror: Mirror) -> Iterator[tuple[str, ast.expr, str, Origin]]:
+    """Attributes, with type and docstring: those of the table, and what `__init__` or a dataclass declares."""
+    merged: dict[str, str] = {}
+    declared: dict[str, tuple[ast.expr, Origin]] = {}
+    for where, node in classes(mirror):
+        merged |= where.names
+        if is_record(node):
+            lines = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+            declared |= {
+                line.target.id: (line.annotation, where) for line in lines if isinstance(line.target, ast.Name)
+            }
+        for line in node.body:
+            if isinstance(line, ast.FunctionDef) and line.name == "__init__":
+                declared |= {name: (kind, where) for name, kind in kept_parameters(line)}
+    for name, (kind, where) in declared.items():
+        if not name.startswith("_") and name not in mirror.skip and name not in mirror.fields:
+            yield name, kind, "", where
+    for name, (text, doc) in mirror.fields.items():
+        yield name, ast.parse(text, mode="eval").body, doc, Origin(mirror.module, {}, merged, {})
+
+
+def is_record(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+
+
+def kept_parameters(init: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    """Of `self.path = path`: path, and its type."""
+    kinds = {arg.arg: arg.annotation for arg in init.args.args + init.args.kwonlyargs}
+    for node in ast.walk(init):
+        match node:
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)], value=ast.Name(id=given)):
+                kind = kinds.get(given)
+                if name == given and kind is not None:
+                    yield name, kind
 
 
 def docstring(node: Fn | ast.ClassDef, indent: str) -> str:
@@ -215,6 +527,10 @@ def docstring(node: Fn | ast.ClassDef, indent: str) -> str:
         text = re.sub(pattern, word, text)
     if not text:
         return ""
+    if max(map(len, text.splitlines())) > DOC_COLUMNS - len(indent):
+        # The words here have made it longer. The quotes stand before the first line.
+        blocks = [textwrap.fill(" ".join(block.split()), DOC_COLUMNS - len(indent)) for block in text.split("\n\n")]
+        text = "\n\n".join(blocks)
     lines = text.splitlines()
     if len(lines) == 1:
         return f'{indent}"""{text}"""\n'
@@ -243,17 +559,26 @@ class Page:
         known = where.names.get(name)
         if known is None:
             return name
-        mirror = BY_ORIGIN.get(known)
+        mirror = BY_KEY.get((known, ""))
         if mirror is not None:
             return self.take(mirror.into, mirror.name)
+        if name == "T" and is_type_variable(where, name):
+            # One type variable is as good as another.
+            return self.take(BRIDGE, "T")
         module, _, found = known.partition(":")
         if not found:
             raise CannotMirror(f"{where.name}: {name} is a module")
+        if is_for_tasks(known):
+            raise CannotMirror(f"{known} has coroutines: list it in MIRRORS, or skip what returns it")
         return self.take(module, found if found == name else f"{found} as {name}")
 
     def mirror_of(self, where: Origin, node: ast.expr) -> Mirror | None:
-        head = node.value if isinstance(node, ast.Subscript) else node
-        return BY_ORIGIN.get(where.names.get(head.id, "")) if isinstance(head, ast.Name) else None
+        """Of a class, or of a class of something."""
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            args = where.names.get(node.slice.id, "") if isinstance(node.slice, ast.Name) else ""
+            known = where.names.get(node.value.id, "")
+            return BY_KEY.get((known, args)) or BY_KEY.get((known, ""))
+        return BY_KEY.get((where.names.get(node.id, ""), "")) if isinstance(node, ast.Name) else None
 
     def annotation(self, where: Origin, node: ast.expr) -> str:
         """The type here of what has this type there."""
@@ -274,6 +599,9 @@ class Page:
             case ast.Subscript(value=ast.Name(id=name), slice=inside):
                 if name in ("Awaitable", "Coroutine"):
                     raise CannotMirror(ast.unparse(node))
+                mirror = self.mirror_of(where, node)
+                if mirror is not None and mirror.args:
+                    return self.take(mirror.into, mirror.name)
                 return f"{self.name(where, name)}[{self.annotation(where, inside)}]"
             case ast.Tuple(elts=elts):
                 return ", ".join(self.annotation(where, one) for one in elts)
@@ -306,20 +634,23 @@ class Page:
         match node:
             case ast.Subscript(value=ast.Name(id=name), slice=inside) if name in ITERATORS:
                 first = inside.elts[0] if isinstance(inside, ast.Tuple) else inside
-                item = self.wrapped(where, first, "one")
+                item = self.wrapped(where, first, "one", extra)
                 if item != "one":
                     value = f"{self.take(BRIDGE, 'mapped')}({value}, lambda one: {item})"
                 return f"{self.take(BRIDGE, 'Steps')}({value}, self._on)"
             case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
-                inner = self.wrapped(where, left, "got")
+                inner = self.wrapped(where, left, "got", extra)
                 return value if inner == "got" else f"None if (got := {value}) is None else {inner}"
             case ast.Subscript(value=ast.Name(id="list"), slice=inside):
-                item = self.wrapped(where, inside, "one")
+                item = self.wrapped(where, inside, "one", extra)
                 return value if item == "one" else f"[{item} for one in {value}]"
-        if node is not None:
-            mirror = self.mirror_of(where, node)
-            if mirror is not None:
-                return f"{self.take(mirror.into, mirror.name)}({value}, self._on{extra})"
+            case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[inside, ast.Constant(value=e)])):
+                item = self.wrapped(where, inside, "one", extra)
+                return value if item == "one" or e is not ... else f"tuple({item} for one in {value})"
+        mirror = None if node is None else self.mirror_of(where, node)
+        if mirror is not None:
+            how = extra if mirror.base == "Winning" else ""
+            return f"{self.take(mirror.into, mirror.name)}({value}, self._on{how})"
         return value
 
     def given(self, where: Origin, arg: ast.arg) -> str:
@@ -339,8 +670,8 @@ class Page:
 
     # --- functions --------------------------------------------------------------------------------
 
-    def parameters(self, member: Member) -> tuple[str, str]:
-        """The parameters here, after self, and the arguments there."""
+    def parameters(self, member: Member, *, drops: bool = False) -> tuple[str, str]:
+        """The parameters here, after self, and the arguments there. `drops`: on_loss is not one of them."""
         args, where = member.fn.args, member.where
         declared: list[str] = []
         passed: list[str] = []
@@ -355,7 +686,8 @@ class Page:
         elif args.kwonlyargs:
             declared.append("*")
         for arg, value in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-            declared.append(self.parameter(where, arg, value))
+            if not (drops and is_name(arg.annotation, "OnLoss")):
+                declared.append(self.parameter(where, arg, value))
             passed.append(f"{arg.arg}={self.given(where, arg)}")
         if args.kwarg is not None or args.posonlyargs:
             raise CannotMirror(f"{member.fn.name}: parameters")
@@ -384,34 +716,71 @@ class Page:
         if asked and not member.is_async:
             raise CannotMirror(f"{mirror.origin}.{fn.name}: a function as argument")
         assert fn.returns is not None
-        declared, passed = self.parameters(member)
+        drops = fn.name in mirror.drops
+        declared, passed = self.parameters(member, drops=drops)
         returned = self.annotation(where, fn.returns)
-        is_here = "*" in mirror.here or fn.name in mirror.here
         target = f"self._it.{fn.name}"
+        if fn.name in mirror.timed:
+            return self.waiting(member, target)
+        for decorator, how in (("asynccontextmanager", "{}"), ("contextmanager", "on_the_loop({})")):
+            if has_decorator(fn, decorator):
+                assert isinstance(fn.returns, ast.Subscript)
+                block = self.take(BRIDGE, "Block")
+                if "(" in how:
+                    self.take(BRIDGE, "on_the_loop")
+                head = f"    def {fn.name}(self, {declared}) -> {block}[{self.annotation(where, fn.returns.slice)}]:\n"
+                value = how.format(f"{target}({passed})")
+                return f"{head}{docstring(fn, ' ' * 8)}        return {block}({value}, self._on)\n"
+        is_here = "*" in mirror.here or fn.name in mirror.here
         if member.is_property:
             value = target if is_here else f"self._on.do(lambda: {target})"
+        elif fn.name in KEPT:
+            value = PLAIN[fn.name].format(passed)
+            value = value if is_here else f"self._on.do(lambda: {value})"
         elif member.is_async and asked:
             value = self.asking(asked, target, passed)
         elif member.is_async:
-            value = f"self._on.call({target}({passed}))"
+            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}))"
         elif is_here or member.is_generator:
             value = f"{target}({passed})"
         else:
             value = f"self._on.do(lambda: {target}({passed}))"
+        name = "close" if fn.name == "aclose" else fn.name
         head = "    @property\n" if member.is_property else ""
-        head += f"    def {fn.name}(self{', ' if declared else ''}{declared}) -> {returned}:\n"
-        return head + docstring(fn, " " * 8) + self.returning(member, value)
-
-    def returning(self, member: Member, value: str) -> str:
-        node = member.fn.returns
-        if isinstance(node, ast.Name) and node.id == "Self":
-            return f"        return self._view({value})\n"
-        on_loss = any(
-            isinstance(arg.annotation, ast.Name) and arg.annotation.id == "OnLoss"
-            for arg in member.fn.args.args + member.fn.args.kwonlyargs
+        head += f"    def {name}(self{', ' if declared else ''}{declared}) -> {returned}:\n"
+        extra = ", on_loss" if member.has_on_loss and not drops else ", self._on_loss"
+        return (
+            head + docstring(fn, " " * 8) + self.returning(member, value, extra if self.has_loss(mirror, extra) else "")
         )
-        value = self.wrapped(member.where, node, value, ", on_loss" if on_loss else "")
+
+    def has_loss(self, mirror: Mirror, extra: str) -> bool:
+        return extra == ", on_loss" or mirror.base == "Winning"
+
+    def returning(self, member: Member, value: str, extra: str) -> str:
+        node = member.fn.returns
+        if is_name(node, "Self"):
+            return f"        return self._view({value})\n"
+        value = self.wrapped(member.where, node, value, extra)
         return f"        {'' if is_none(node) else 'return '}{value}\n"
+
+    def waiting(self, member: Member, target: str) -> str:
+        """What waits for ever there, may be given a time here."""
+        fn = member.fn
+        assert fn.returns is not None
+        text = docstring(fn, " " * 8).rstrip().removesuffix('"""').rstrip()
+        if is_none(fn.returns):
+            how, returned, told = "happened", "bool", "True; False after so many seconds without."
+        else:
+            how, returned, told = (
+                "within",
+                f"{self.annotation(member.where, fn.returns)} | None",
+                "None after so many seconds.",
+            )
+        return (
+            f"    def {fn.name}(self, timeout: float | None = None) -> {returned}:\n"
+            f'{text}\n\n        {told}\n        """\n'
+            f"        return self._on.call({self.take(BRIDGE, how)}({target}(), timeout))\n"
+        )
 
     def asking(self, asked: list[ast.arg], target: str, passed: str) -> str:
         """The function must run on the caller's thread: it may do what it likes there."""
@@ -422,12 +791,17 @@ class Page:
     def entering(self, mirror: Mirror, member: Member) -> str:
         node = member.fn.returns
         assert node is not None
-        head = f"    def __enter__(self) -> {self.annotation(member.where, node)}:\n"
+        head = f"    def __enter__(self) -> {self.annotation(member.where, node)}:\n{docstring(member.fn, ' ' * 8)}"
         call = "self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))"
-        if isinstance(node, ast.Name) and node.id == "Self":
-            return f"{head}        {call}\n        return self\n"
+        if is_name(node, "Self"):
+            watch = "        self._watch_over(self._it)\n" if mirror.base == "Winning" else ""
+            return f"{head}        {call}\n{watch}        return self\n"
+        if mirror.base == "Winning" and not isinstance(node, ast.BinOp):
+            return f"{head}        return {self.wrapped(member.where, node, f'self._watch_over({call})')}\n"
         if mirror.base == "Winning":
-            call = f"self._watch_over({call})"
+            assert isinstance(node, ast.BinOp)
+            held = self.wrapped(member.where, node.left, "self._watch_over(got)")
+            return f"{head}        return None if (got := {call}) is None else {held}\n"
         return f"{head}        return {self.wrapped(member.where, node, call)}\n"
 
     def leaving(self, mirror: Mirror, member: Member) -> str:
@@ -449,36 +823,55 @@ class Page:
     # --- classes ----------------------------------------------------------------------------------
 
     def original(self, mirror: Mirror) -> str:
-        self.imports.add((mirror.module, f"{mirror.name} as Async{mirror.name}"))
-        return f"Async{mirror.name}"
+        """The async class, with its parameters."""
+        self.imports.add((mirror.module, f"{mirror.original} as Async{mirror.original}"))
+        kind = f"Async{mirror.original}"
+        if mirror.args:
+            module, _, name = mirror.args.partition(":")
+            self.imports.add((module, f"{name} as Async{name}"))
+            return f"{kind}[Async{name}]"
+        where = origin(mirror.module)
+        parameters = [self.name(where, one) for one in type_parameters(where, where.classes[mirror.original])]
+        return f"{kind}[{', '.join(parameters)}]" if parameters else kind
 
     def write(self, mirror: Mirror) -> None:
-        where = origin(mirror.module)
-        node = where.classes[mirror.name]
+        where, node = classes(mirror)[-1]
         found = members(mirror)
         bases = self.original(mirror)
         if mirror.base == "PolledMirror":
             item = found["__anext__"].fn.returns
             assert item is not None
-            bases += f", {self.annotation(where, item)}"
-        lines = [
-            f"class {mirror.name}({self.take(BRIDGE, mirror.base)}[{bases}]):\n{mirror.doc or docstring(node, '    ')}"
-        ]
+            bases += f", {self.annotation(found['__anext__'].where, item)}"
+        doc = mirror.doc or docstring(node, "    ")
+        lines = [f"class {mirror.name}({self.take(BRIDGE, mirror.base)}[{bases}]):\n{doc}"]
         if mirror.name in CONSTRUCTED:
             lines.append(self.constructor(mirror, found["__init__"]))
-        where = merged(mirror)
-        for name, (kind, text) in mirror.fields.items():
-            annotation = ast.parse(kind, mode="eval").body
+        for name, kind, text, at in fields(mirror):
+            shown = f'        """{text}"""\n' if text else ""
             lines.append(
-                f"    @property\n    def {name}(self) -> {self.annotation(where, annotation)}:\n"
-                f'        """{text}"""\n'
-                f"        return {self.wrapped(where, annotation, f'self._it.{name}')}\n"
+                f"    @property\n    def {name}(self) -> {self.annotation(at, kind)}:\n{shown}"
+                f"        return {self.wrapped(at, kind, f'self._it.{name}')}\n"
             )
         for name, member in found.items():
             is_public = not name.startswith("_") or name in KEPT or name in PROTOCOL
             if is_public and name not in mirror.skip:
                 lines.append(self.method(mirror, member))
+        if mirror.written:
+            lines.append(mirror.written)
+            self.take_all(where, mirror.written)
+        if len(lines) == 1 and not doc:
+            lines.append("    pass\n")
         self.body.append("\n".join(line for line in lines if line))
+
+    def take_all(self, where: Origin, text: str) -> None:
+        """What methods written by hand use."""
+        for word in sorted(set(re.findall(r"\b[A-Z]\w*\b|\boverload\b", re.sub(r'""".*?"""', "", text)))):
+            if word in ("Callable", "overload"):
+                self.take("collections.abc" if word == "Callable" else "typing", word)
+            elif word == "Steps":
+                self.take(BRIDGE, word)
+            elif word in where.names:
+                self.name(where, word)
 
     def constructor(self, mirror: Mirror, member: Member) -> str:
         declared, passed = self.parameters(member)
@@ -490,7 +883,7 @@ class Page:
         return f"{head}        super().__init__({kind}({passed}), {bridge}())\n"
 
     def text(self) -> str:
-        lines = [f'"""{HEADERS[self.module]}\n\nWritten by tools/gen_sync.py: do not edit.\n"""\n']
+        lines = [f'"""{HEADERS[self.module]}\n\n{WRITTEN}"""\n']
         lines.append("from __future__ import annotations\n")
         for module, name in sorted(self.imports):
             lines.append(f"from {module} import {name}" if module else f"import {name}")
@@ -504,6 +897,16 @@ PROTOCOL: Final = names("__aenter__ __aexit__ __aiter__ __anext__")
 
 def is_none(node: ast.expr | None) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
+
+
+# How a dunder method is called.
+PLAIN: Final = {
+    "__len__": "len(self._it)",
+    "__contains__": "{} in self._it",
+    "__getitem__": "self._it[{}]",
+    "__iter__": "iter(self._it)",
+    "__str__": "str(self._it)",
+}
 
 
 def is_function(node: ast.expr | None) -> bool:
@@ -531,11 +934,23 @@ def formatted(path: Path, text: str) -> str:
     return ruff(path, ruff(path, text, "check", "--quiet", "--select", "I", "--fix"), "format")
 
 
+def front() -> str:
+    """The room's door: all classes, and what they stand on that has a meaning for users."""
+    doors = {BRIDGE: ["OnLoss", "Polled", "Steps"]}
+    for mirror in MIRRORS:
+        doors.setdefault(mirror.into, []).append(mirror.name)
+    lines = ['"""coati.sync: the client for threads. Names from inside, and no code.\n\n' + WRITTEN + '"""\n']
+    lines += [f"from {module} import (\n    {', '.join(sorted(found))},\n)" for module, found in sorted(doors.items())]
+    everything = sorted(name for found in doors.values() for name in found)
+    return "\n".join([*lines, "", f"__all__ = {everything!r}", ""])
+
+
 def main() -> int:
     stale = []
-    for module in sorted({mirror.into for mirror in MIRRORS}):
-        path = target(module)
-        text = formatted(path, generate(module))
+    pages = {target(module): generate(module) for module in sorted({mirror.into for mirror in MIRRORS})}
+    pages[SOURCE / "coati" / "sync" / "__init__.py"] = front()
+    for path, raw in pages.items():
+        text = formatted(path, raw)
         if "--check" not in sys.argv:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

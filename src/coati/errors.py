@@ -300,6 +300,19 @@ class LeadershipLost(LockLost):
     """The office is no longer certainly held, for one of the reasons of LockLost."""
 
 
+class DecodeError(ZKError, ValueError):
+    """The data of a znode is not what the codec of a typed view expects; `path` and `version` say which data."""
+
+    def __init__(self, path: str, version: int, reason: str) -> None:
+        super().__init__(path, version, reason)
+        self.path = path
+        self.version = version
+        self.reason = reason
+
+    def what(self) -> str:
+        return f"version {self.version} cannot be decoded: {self.reason}"
+
+
 class MarshallingError(ZKError):
     """Bytes that are not the record they should be: short, or with an impossible length. Never safe to repeat."""
 

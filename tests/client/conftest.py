@@ -15,7 +15,7 @@ _serial = itertools.count(1)
 @pytest.fixture(scope="session")
 def server() -> Iterator[CoatiServer]:
     """A process of its own."""
-    with CoatiServer(cfg=QUICK_CFG, props=QUICK_PROPS) as running:
+    with CoatiServer(cfg=QUICK_CFG, props={**QUICK_PROPS, "zookeeper.enforceQuota": "true"}) as running:
         yield running
 
 

@@ -642,7 +642,7 @@ def test_probes_come_at_most_once_a_minute_and_need_somebody_to_ask() -> None:
         driver.tick(driver.now_ms + 10_000)
         driver.feed(reply(codes.XID_PING))
     assert driver.probes == []
-    assert driver.machine._probe_pause_ms == 60_000
+    assert driver.machine._probe.pause_ms == 60_000
 
 
 # --- authentication -------------------------------------------------------------------------------

@@ -41,6 +41,11 @@ async def clients(server: Server, count: int, **options: Any) -> AsyncIterator[l
         ]
 
 
+async def forever() -> None:
+    """Until it is cancelled."""
+    await asyncio.get_running_loop().create_future()
+
+
 async def until(holds: Callable[[], Awaitable[object]], what: str) -> None:
     """Asks again and again, each time with a trip to the server or a turn of the loop."""
     try:

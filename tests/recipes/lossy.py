@@ -10,11 +10,15 @@ from tests.interop.peers import Server
 
 
 class Wire:
-    """`mute()`, do something, `cut()`: whoever waits gets ConnectionLoss although the server has done it."""
+    """`mute()`, do something, `cut()`: whoever waits gets ConnectionLoss although the server has done it.
+
+    With `deafen()` the server has not.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._is_mute = False
+        self._is_deaf = False
         self._open: dict[asyncio.StreamWriter, None] = {}
         self.passed = 0
         self.port = 0
@@ -24,15 +28,19 @@ class Wire:
         """From now on no answer comes through."""
         self._is_mute = True
 
+    def deafen(self) -> None:
+        """From now on no request comes through."""
+        self._is_deaf = True
+
     def cut(self) -> None:
         """Ends all connections; later ones work again."""
-        self._is_mute = False
+        self._is_mute = self._is_deaf = False
         for writer in self._open:
             writer.transport.abort()
         self._open.clear()
 
     async def swallowed(self) -> None:
-        """Until an answer has been thrown away."""
+        """Until something has been thrown away."""
         before = self.passed
         while self.passed == before:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0)
@@ -52,7 +60,7 @@ class Wire:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
         try:
             while data := await reader.read(1 << 16):
-                if is_answer and self._is_mute:
+                if self._is_mute if is_answer else self._is_deaf:
                     self.passed += 1
                 else:
                     writer.write(data)

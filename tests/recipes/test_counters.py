@@ -9,7 +9,7 @@ import struct
 import pytest
 
 import coati
-from coati.recipes.counter import CounterLayout
+from coati.recipes.counter import Counter, CounterLayout
 from tests.interop.peers import Server
 from tests.recipes.livekit import clients, run
 from tests.recipes.lossy import wire
@@ -40,6 +40,22 @@ def test_many_adders_lose_no_addition(server: Server, path: str, layout: Counter
             assert sorted(sums) == list(range(1, 41))
             assert (await zks[0].get(path)).data == data
             assert await zks[0].counter(path, layout=layout).get() == 40
+
+    run(main())
+
+
+def test_whoever_loses_often_stands_in_line(server: Server, path: str) -> None:
+    async def main() -> None:
+        async with clients(server, 2) as zks:
+            counters = [
+                Counter(zk, path, default=0, layout="curator", lock_path=f"{path}-line", promote_after=0) for zk in zks
+            ]
+            rival = zks[0].counter(path, layout="curator")
+            await asyncio.gather(*(counter.add(1) for counter in counters * 10), *(rival.add(1) for _ in range(10)))
+            assert await rival.get() == 30
+            assert await zks[0].children(f"{path}-line") == []
+            first = zks[0].counter(path, layout="curator", lock_path=f"{path}-line")
+            assert await first.add(1) == 31
 
     run(main())
 

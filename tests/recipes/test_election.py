@@ -211,6 +211,23 @@ def test_a_stopped_server_ends_the_term_in_time(path: str) -> None:
     run(main())
 
 
+def test_a_loss_is_heard_before_the_server_answers_again(path: str) -> None:
+    async def main() -> None:
+        with peers.running("coati", props=peers.QUICK_PROPS, cfg=peers.QUICK_CFG) as server:
+            async with clients(server, 1, session_timeout=1.0) as zks:
+                try:
+                    terms = zks[0].election(path, id=b"a").terms()
+                    term = await anext(terms)
+                    async with term:
+                        os.kill(server.pid, signal.SIGSTOP)
+                        await asyncio.Event().wait()
+                    assert not term.is_held
+                finally:
+                    os.kill(server.pid, signal.SIGCONT)
+
+    run(main())
+
+
 def test_one_object_stands_once_at_a_time(server: Server, path: str) -> None:
     async def main() -> None:
         async with clients(server, 1) as zks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -10,7 +11,7 @@ import coati
 from coati.recipes.election import Term
 from coati.recipes.once import KeyState, LeaderScheduler
 from tests.interop.peers import Server
-from tests.recipes.livekit import clients, expire, run, until
+from tests.recipes.livekit import CancelAt, clients, expire, run, until
 from tests.recipes.lossy import wire
 
 
@@ -75,6 +76,34 @@ def test_a_claim_whose_answer_is_lost_is_still_one(server: Server, path: str) ->
             line.cut()
             assert await running
             assert ran == [1]
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_cancelled_claim_is_taken_back(server: Server, path: str, late: bool) -> None:
+    async def main() -> None:
+        async with clients(server, 1) as zks:
+            once = zks[0].once(path)
+            ran: list[int] = []
+
+            async def job() -> None:
+                ran.append(1)
+
+            async def is_free() -> bool:
+                return await once.state(key) in (KeyState.FREE, KeyState.DONE, KeyState.FAILED)
+
+            at = 0
+            while True:
+                at += 1
+                key = f"k{at}"
+                tried = CancelAt(once.run(key, job), at, late=late)
+                with suppress(asyncio.CancelledError):
+                    await tried
+                await until(is_free, "the key does not look as if somebody ran it")
+                if not tried.was_reached:
+                    break
+            assert ran[-1:] == [1]
 
     run(main())
 

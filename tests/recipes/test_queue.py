@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 import coati
 from coati.recipes.queue import Item, Queue
 from coati.recipes.queuelayout import SHAPES, QueueLayout, pack_items, unpack_items
+from tests.interop import peers
 from tests.interop.peers import Server
 from tests.recipes.livekit import CancelAt, clients, expire, names, run, until
 from tests.recipes.lossy import wire
+
+
+def id_for(layout: QueueLayout) -> str | None:
+    """What Curator's id queue wants, and no other."""
+    return "an/id" if layout == "curator-id" else None
+
 
 ALL: list[QueueLayout] = list(SHAPES)
 HOLDING: list[QueueLayout] = ["native", "kazoo-locking"]
@@ -26,7 +36,7 @@ def test_items_come_out_in_order(server: Server, path: str, layout: QueueLayout)
         async with clients(server, 2) as zks:
             queue = zks[0].queue(path, layout=layout)
             for number in range(3):
-                await queue.put(b"%d" % number)
+                await queue.put(b"%d" % number, id=id_for(layout))
             assert await queue.size() == 3
             got = []
             async for item in zks[1].queue(path, layout=layout).take(timeout=0.0):
@@ -87,6 +97,10 @@ def test_what_a_layout_cannot_do_is_refused(server: Server, path: str) -> None:
                 await zks[0].queue(path, layout="curator").put(b"", priority=1)
             with pytest.raises(ValueError, match="from 0 to 999"):
                 await zks[0].queue(path).put(b"", priority=1000)
+            with pytest.raises(ValueError, match="has no ids"):
+                await zks[0].queue(path).put(b"", id="x")
+            with pytest.raises(ValueError, match="wants an id"):
+                await zks[0].queue(path, layout="curator-id").put(b"")
             with pytest.raises(ValueError, match="lock path"):
                 zks[0].queue(path, lock_path="/locks")
 
@@ -99,7 +113,7 @@ def test_a_taker_waits_for_the_next_item(server: Server, path: str, layout: Queu
         async with clients(server, 2) as zks:
             taking = asyncio.ensure_future(zks[0].queue(path, layout=layout).get(timeout=20.0))
             await zks[0].exists("/")
-            await zks[1].queue(path, layout=layout).put(b"x")
+            await zks[1].queue(path, layout=layout).put(b"x", id=id_for(layout))
             async with await taking as item:
                 assert item.data == b"x"
 
@@ -111,7 +125,7 @@ def test_what_fails_comes_back(server: Server, path: str, layout: QueueLayout) -
     async def main() -> None:
         async with clients(server, 1) as zks:
             queue = zks[0].queue(path, layout=layout)
-            await queue.put(b"x")
+            await queue.put(b"x", id=id_for(layout))
             with pytest.raises(KeyError):
                 async with await queue.get():
                     raise KeyError
@@ -235,6 +249,30 @@ def test_cancelled_takes_hold_nothing(server: Server, path: str, layout: QueueLa
 
 
 @pytest.mark.parametrize("late", [False, True])
+def test_the_end_of_an_item_happens_although_it_is_cancelled(server: Server, path: str, late: bool) -> None:
+    async def main() -> None:
+        async with clients(server, 1) as zks:
+            queue = zks[0].queue(path)
+
+            async def is_done() -> bool:
+                return await queue.size() == 0 and await names(zks[0], f"{path}/taken") == []
+
+            at = 0
+            while True:
+                at += 1
+                await queue.put(b"x")
+                tried = CancelAt((await queue.get()).end(is_done=True), at, late=late)
+                with suppress(asyncio.CancelledError):
+                    await tried
+                await until(is_done, "the item is gone")
+                if not tried.was_reached:
+                    break
+            assert at > 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
 def test_cancelled_puts_leave_nothing(server: Server, path: str, late: bool) -> None:
     async def main() -> None:
         async with clients(server, 1) as zks:
@@ -331,7 +369,7 @@ def test_a_killed_consumer_loses_nothing(server: Server, path: str) -> None:
             finally:
                 victim.kill()
                 victim.communicate()
-            done = []
+            done: list[bytes] = []
             while len(done) < 5:
                 async with await queue.get(timeout=20.0) as item:
                     done.append(item.data)
@@ -363,6 +401,23 @@ def test_curator_with_a_lock_path_holds_items(server: Server, path: str) -> None
     run(main())
 
 
+def test_items_are_removed_by_their_id(server: Server, path: str) -> None:
+    async def main() -> None:
+        async with clients(server, 1) as zks:
+            queue = zks[0].queue(path, layout="curator-id", lock_path=f"{path}-locks")
+            for id in ("a/b", "a|b", "c"):
+                await queue.put(id.encode(), id=id)
+            async with await queue.get() as item:
+                assert item.data == b"a/b"
+                # The other one that reads the same; this one is being worked on.
+                assert await queue.remove("a_b") == 1
+            assert await queue.remove("a_b") == 0
+            assert await queue.remove("c") == 1
+            assert await queue.size() == 0
+
+    run(main())
+
+
 BROKEN = [
     b"",
     b"\0\0\0\0\2",
@@ -386,3 +441,30 @@ def test_order_survives_the_overflow_of_the_counter(layout: QueueLayout) -> None
     made = [head + digits for digits in ("2147483646", "2147483647", "-2147483648", "-2147483647")]
     assert [name for name, _ in shape.in_order(reversed(made))] == made
     assert shape.in_order(["other", "item-x", "entry-1-x", "qn-", "queue-", "queue-|zz"]) == []
+
+
+def test_a_stopped_server_keeps_nobody_longer_than_asked(path: str) -> None:
+    async def main() -> None:
+        with peers.running("coati", props=peers.QUICK_PROPS, cfg=peers.QUICK_CFG) as server:
+            async with clients(server, 1, session_timeout=0.6) as zks:
+                queue = zks[0].queue(path)
+                await queue.put(b"x")
+                lost = asyncio.Event()
+                try:
+                    with pytest.raises(coati.LockLost):  # noqa: PT012  # the block is what raises
+                        async with await queue.get():
+                            os.kill(server.pid, signal.SIGSTOP)
+                            try:
+                                await asyncio.Event().wait()
+                            finally:
+                                lost.set()
+                                with pytest.raises(TimeoutError):
+                                    await queue.get(timeout=0.0)
+                finally:
+                    os.kill(server.pid, signal.SIGCONT)
+                # The session is over or not: either way the item is there, once.
+                async with await queue.get() as item:
+                    assert item.data == b"x"
+                assert await queue.size() == 0
+
+    run(main())

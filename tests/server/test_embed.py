@@ -226,4 +226,4 @@ def test_nothing_runs_on_a_loop_that_is_dead() -> None:
 def test_the_room_exports_nothing_else() -> None:
     assert coati.server.__all__ == ["Config", "Server"]
     with pytest.raises(AttributeError, match="Nobody"):
-        _ = coati.server.Nobody  # type: ignore[attr-defined]  # that is what is tested
+        _ = coati.server.Nobody

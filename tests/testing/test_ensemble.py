@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from coati.testing.backends import Ground
 from coati.testing.ensemble import Ensemble, EnsembleError, FaultRefused
@@ -59,6 +60,27 @@ def test_three_members_and_an_observer_serve() -> None:
             assert await create(e, 4) == CREATED
 
     run(test)
+
+
+def test_ensembles_run_on_uvloop_as_well() -> None:
+    """A socket that is closed twice there closes somebody else's file, so nothing may be complained of."""
+    complaints: list[dict[str, object]] = []
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        for _ in range(5):
+            async with Ensemble(3, 1, config=BRISK) as e:
+                old = e.leader
+                await e.isolate(old)
+                await e.wait_leader(but=old)
+                await e.repair()
+                await e.kill(e.leader)
+                await e.pause(4)
+                await e.repair()
+                assert await create(e, 4) == CREATED
+
+    uvloop.run(test())
+    assert complaints == []
 
 
 def test_one_member_is_standalone() -> None:
@@ -217,6 +239,74 @@ def test_one_way_is_cut_and_the_other_is_not() -> None:
             assert await asked == CREATED
             for one in (who, reader):
                 await asyncio.to_thread(one.close)
+
+    run(test)
+
+
+def test_a_member_may_be_killed_while_it_is_paused_or_cut_off() -> None:
+    async def test() -> None:
+        async with Ensemble(3) as e:
+            one, other = e.followers
+            await e.isolate(one)
+            await e.kill(one)
+            await e.heal()
+            await e.start(one)
+            await e.pause(other)
+            await e.kill(other)
+            assert e.role(other) == "stopped"
+            await e.start(other)
+            assert await create(e, other) == CREATED
+
+    run(test)
+
+
+def test_a_paused_member_takes_what_its_kernel_has_room_for() -> None:
+    async def test() -> None:
+        async with Ensemble(1, config={"jute.maxbuffer": 4_000_000}) as e:
+            who = await session(e, 1)
+            await e.pause(1)
+            await e.pause(1)
+            # More than fits into the buffers of a socket.
+            asked = [
+                asyncio.create_task(call(who, raw.CREATE, raw.create("/large", bytes(900_000)))),
+            ]
+            await e.resume(1)
+            await e.resume(1)
+            assert [await one for one in asked] == [(0, "/large")]
+            # The answer as well.
+            body = [who.send(raw.GET_DATA, raw.path_watch("/large")) for _ in range(20)]
+            for _ in body:
+                assert (await asyncio.to_thread(who.reply)).err == 0
+            await asyncio.to_thread(who.close)
+
+    run(test)
+
+
+def test_who_waits_in_vain_is_told_what_the_members_do() -> None:
+    async def test() -> None:
+        async with Ensemble(1) as e:
+            with pytest.raises(
+                EnsembleError, match=r"not within 0.01 s: a leader(.|\n)*member 1 127.0.0.1:\d+ standalone"
+            ):
+                await e.wait_leader(but=1, timeout=0.01)
+            await e.kill(1)
+            assert "nobody serves" in e.dump()
+
+    assert "not started" in Ensemble(1).dump()
+    run(test)
+
+
+def test_a_dump_has_an_end() -> None:
+    async def test() -> None:
+        async with Ensemble(1) as e:
+            who = await session(e, 1)
+            for number in range(120):
+                await call(who, raw.CREATE, raw.create(f"/n{number:03}"))
+            await asyncio.to_thread(who.close)
+            said = e.dump()
+            assert "/n090" in said
+            assert "/n110" not in said
+            assert "  and more" in said
 
     run(test)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,29 @@ def test_a_server_alone(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=2)
 
 
+def test_a_client_for_threads(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import coati
+
+        def test_create(zk_sync):
+            assert zk_sync.children("/") == []
+            zk_sync.create("/a", b"x")
+            assert zk_sync.get("/a").data == b"x"
+
+        def test_expire(zk_sync, zk_faults):
+            zk_sync.create("/mine", mode=coati.Mode.EPHEMERAL)
+            assert zk_faults.expire(zk_sync).result()
+
+        async def test_both(zk, zk_sync):
+            await zk.create("/a")
+            assert zk_sync.children("/") == []
+        """,
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_faults_are_a_line_each_and_are_repaired(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
@@ -318,6 +343,69 @@ def test_an_ensemble_of_others(pytester: pytest.Pytester) -> None:
         result.stdout.fnmatch_lines(["*FaultRefused: the backend external leaves its servers alone*"])
     finally:
         stage.close()
+
+
+def test_workers_have_ensembles_of_their_own(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(12))
+        async def test_alone(zk, zk_ensemble, number):
+            await zk.create("/a")
+            roots = await zk.chroot_free().children("/")
+            assert [name for name in roots if name.startswith("test")] == [zk._chroot[1:]]
+        """,
+        "-p",
+        "xdist.plugin",
+        "-n",
+        "3",
+    )
+    result.assert_outcomes(passed=12)
+
+
+def test_tests_of_other_plugins_stay_theirs(pytester: pytest.Pytester) -> None:
+    for name in ("pytest_asyncio", "anyio"):
+        pytest.importorskip(name, reason=f"{name} is not installed: it is in the extra `suites`")
+    result = run(
+        pytester,
+        """
+        import asyncio
+        import pytest
+        import pytest_asyncio
+
+        @pytest_asyncio.fixture
+        async def app(zk):
+            await zk.create("/app")
+            return asyncio.get_running_loop()
+
+        @pytest.mark.asyncio
+        async def test_asyncio(zk, app):
+            assert asyncio.get_running_loop() is app
+            assert await zk.children("/") == ["app"]
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.fixture
+        async def any_app(zk, anyio_backend):
+            await zk.create("/app")
+            yield asyncio.get_running_loop()
+
+        @pytest.mark.anyio
+        async def test_anyio(any_app, zk):
+            assert asyncio.get_running_loop() is any_app
+            assert await zk.children("/") == ["app"]
+
+        async def test_own(zk):
+            assert await zk.children("/") == []
+        """,
+        *("-p", "pytest_asyncio.plugin", "-p", "anyio.pytest_plugin"),
+        *("-o", "asyncio_default_fixture_loop_scope=function"),
+    )
+    result.assert_outcomes(passed=3)
 
 
 def test_options_that_contradict_each_other(pytester: pytest.Pytester) -> None:
@@ -492,6 +580,7 @@ async def test_x(zk, anyio_backend):
             "import pytest\n@pytest.mark.zk(config={'dataDir': '/x'})\nasync def test_x(zk): pass",
             "the backend sim has no key dataDir",
         ),
+        ("def test_x(zk_sync): pass", "a thread runs when it likes"),
         (ON_ANYIO, "on a loop of its own, and not on that of anyio"),
     ],
 )
@@ -499,6 +588,35 @@ def test_what_a_simulation_does_not_have_is_named(pytester: pytest.Pytester, tex
     result = run(pytester, text, "--zk-backend=sim")
     assert result.ret != 0
     assert complaint in result.stdout.str()
+
+
+def blocks(document: str) -> list[str]:
+    """The Python in a document."""
+    text = (Path(__file__).parents[2] / document).read_text()
+    return [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+
+
+@pytest.mark.parametrize("backend", ["memory", "sim"])
+def test_what_the_documents_show_works(pytester: pytest.Pytester, backend: str) -> None:
+    shown = [block for name in ("README.md", "docs/testing.md") for block in blocks(name) if "def test_" in block]
+    assert len(shown) == 5
+    if backend == "sim":
+        # It has threads in it.
+        shown = [block for block in shown if "zk_sync" not in block]
+    for number, block in enumerate(shown):
+        (pytester.path / f"test_shown{number}.py").write_text(block)
+    result = run(pytester, "", f"--zk-backend={backend}")
+    result.assert_outcomes(passed=7 if backend == "memory" else 6)
+
+
+def test_what_the_documents_show_without_pytest_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo.cfg").write_text("dataDir=other\nclientPortAddress=127.0.0.1\nclientPort=0\n")
+    ensemble, server = (block for block in blocks("docs/testing.md") if "async with" in block)
+    for block, main in ((ensemble, "main"), (server.replace("client_port=2181", "client_port=0"), "serve")):
+        names: dict[str, Callable[[], Coroutine[object, object, None]]] = {}
+        exec(block, names)
+        asyncio.run(names[main]())
 
 
 def test_virtual_time_is_for_simulations(pytester: pytest.Pytester) -> None:

@@ -41,7 +41,8 @@ CLIENT: Final = ("coati.errors", "coati.seams", "coati.wire")
 
 # The longest name that fits a module is its rule.
 ROOMS: Final[dict[str, Room]] = {
-    "coati": Room(("coati.errors", "coati.client", "coati.recipes")),
+    "coati": Room(("coati.door", "coati.errors", "coati.client", "coati.recipes")),
+    "coati.door": Room((), ("importlib",)),
     "coati.__main__": Room(("coati.cli.main",), ("sys",)),
     "coati.errors": Room(),
     "coati.seams": Room(),
@@ -62,13 +63,15 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.server.replica": Room(SERVER),
     "coati.server.driver": Room(SERVER, ("logging",)),
     "coati.client": Room(CLIENT, None, ("uvloop",)),
+    "coati.client.codecs": Room(CLIENT, ("json",), ("msgspec", "pydantic")),
+    "coati.client.dns": Room(CLIENT, ("asyncio",), ("dns",)),
     "coati.client.hosts": Room(CLIENT, ("random",)),
     "coati.client.levels": Room(CLIENT),
     "coati.client.ops": Room(CLIENT),
     "coati.client.session": Room(CLIENT, ("random",)),
     "coati.client.types": Room(CLIENT, ("datetime",)),
     "coati.client.watchtable": Room(CLIENT),
-    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "logging")),
+    "coati.recipes": Room(("coati.client", "coati.errors"), ("asyncio", "contextvars", "datetime", "logging")),
     "coati.recipes.balance": Room((), ("random",)),
     "coati.recipes.instances": Room((), ("json", "urllib")),
     "coati.recipes.lease": Room(("coati.client", "coati.errors"), ("asyncio", "datetime", "json")),
@@ -79,7 +82,7 @@ ROOMS: Final[dict[str, Room]] = {
         ("coati.client", "coati.recipes", "coati.errors"),
         ("asyncio", "json", "logging", "random", "time", "urllib", "uuid"),
     ),
-    "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None),
+    "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None, ("uvloop",)),
     "coati.bench": Room(CLIENT, None, ("uvloop",)),
     "coati.cli": Room(
         ("coati", "coati.client", "coati.recipes", "coati.errors", "coati.bench"),
@@ -91,15 +94,24 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.cli.simulate": Room(("coati.errors", "coati.testing"), None, ("click", "rich")),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
     # Beside the package, for the front door costs more than a run of pytest should that does not need it.
-    "coati_pytest": Room(("coati", "coati.testing.background", "coati.testing.pytest"), None, ("pytest",)),
-    "coati.testing": Room((*SERVER, "coati.server", "coati.client", "coati.recipes"), None, ("hypothesis", "pytest")),
+    "coati_pytest": Room(("coati", "coati.sync", "coati.testing"), None, ("pytest",)),
+    "coati.testing": Room(
+        (*SERVER, "coati.server", "coati.client", "coati.recipes", "coati.sync"), None, ("hypothesis", "pytest")
+    ),
 }
 
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
-# A server to embed is a whole server, and the pure modules beside it need no loop.
-# And every run of pytest loads the plugin.
+# A server to embed is a whole server, and the pure modules beside it need no loop. Every run of pytest loads the
+# plugin.
+# And packages that nobody needs but who asks for them.
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
-    (("coati.server", "coati.server.embed"), ("coati_pytest", "coati.testing.pytest"))
+    (
+        ("coati.client.codecs", "msgspec"),
+        ("coati.client.codecs", "pydantic"),
+        ("coati.client.dns", "dns.asyncresolver"),
+        ("coati.server", "coati.server.embed"),
+        ("coati_pytest", "coati.testing.pytest"),
+    )
 )
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 import coati
 from tests.tidy.source import SOURCE
@@ -13,42 +18,57 @@ PROMISED = [
     "ACLs",
     "ANY",
     "AclInfo",
+    "Assignment",
     "Auth",
     "AuthFailed",
+    "BYTES",
     "BadArguments",
     "BadVersion",
     "CREATOR",
+    "Candidate",
     "Change",
     "Check",
     "Children",
     "Client",
     "ClientClosed",
     "ClientInfo",
+    "Codec",
     "ConfigError",
     "ConnectionLoss",
     "Contender",
     "Create",
+    "DecodeError",
     "Delete",
     "Digest",
+    "DnsSrv",
     "EnsembleConfig",
     "EphemeralOnLocalSession",
     "Event",
     "EventType",
+    "ExclusiveLock",
     "ForkedClient",
     "Get",
     "Held",
+    "Holder",
     "Host",
+    "HostLookup",
     "HostProvider",
     "InvalidACL",
+    "Item",
+    "JSON",
     "KEEP",
     "KeeperError",
+    "KeyState",
     "LeadershipLost",
     "Lock",
     "LockLost",
     "LockTimeout",
     "MarshallingError",
+    "Membership",
     "Mode",
     "MultiError",
+    "MultiHeld",
+    "MultiLock",
     "NewConfigNoQuorum",
     "NoAuth",
     "NoChildrenForEphemerals",
@@ -64,12 +84,16 @@ PROMISED = [
     "OperationTimeout",
     "Perm",
     "ProtocolError",
+    "Quota",
     "QuotaExceeded",
+    "QuotaView",
     "READ_ONLY",
+    "RWLock",
     "ReadResult",
     "ReconfigDisabled",
     "ReconfigInProgress",
     "Retry",
+    "Semaphore",
     "SessionClosedRequireSaslAuth",
     "SessionExpired",
     "SessionMoved",
@@ -81,30 +105,42 @@ PROMISED = [
     "StorageCorrupt",
     "StorageFailed",
     "Stream",
+    "TEXT",
     "TLS",
+    "Term",
     "Throttled",
     "Transaction",
     "TreeCache",
     "Trigger",
+    "TypedClient",
+    "TypedNode",
     "USE_SESSION",
     "Unimplemented",
+    "UpgradableHeld",
+    "Usage",
+    "ValueCodec",
+    "Versioned",
     "Watch",
     "WatchMode",
+    "WriteHeld",
     "ZKError",
     "__version__",
     "acl",
     "digest_id",
+    "json_codec",
+    "msgspec_codec",
+    "pydantic_codec",
 ]
 
 
 def names_bound(tree: ast.Module) -> list[str]:
-    """What the imports and assignments at the top of a module bind."""
+    """What type checkers see: the imports at the top of a module, and those under TYPE_CHECKING."""
     names = []
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            names += [alias.asname or alias.name for alias in node.names]
-        elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        block = node.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name) else [node]
+        for statement in block:
+            if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("coati"):
+                names += [alias.asname or alias.name for alias in statement.names]
     return names
 
 
@@ -117,18 +153,29 @@ def test_the_front_door_exports_what_was_promised() -> None:
     assert [name for name in coati.__all__ if not hasattr(coati, name)] == []
 
 
-def test_the_front_door_binds_nothing_it_does_not_export() -> None:
-    assert sorted(names_bound(front_door())) == sorted([*PROMISED, "__all__"])
+def test_type_checkers_see_what_the_front_door_leads_to() -> None:
+    assert sorted([*names_bound(front_door()), "__version__"]) == PROMISED
+    for node in ast.walk(front_door()):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("coati"):
+            module = importlib.import_module(node.module or "")
+            shown = [alias for alias in node.names if alias.asname is None]
+            assert all(getattr(coati, alias.name) is getattr(module, alias.name) for alias in shown)
 
 
-def test_the_front_door_holds_no_code() -> None:
-    kinds = [type(node) for node in front_door().body]
-    assert kinds[0] is ast.Expr
-    assert set(kinds[1:]) <= {ast.ImportFrom, ast.Assign}
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'coati' has no attribute 'nothing'"):
+        getattr(coati, "no" + "thing")
+
+
+def test_the_front_door_is_light() -> None:
+    code = "import sys, coati; print(*(name for name in sys.modules if name == 'asyncio' or name.startswith('coati.')))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert shown.stdout.split() == ["coati.door"]
 
 
 def test_names_bound_sees_a_stray_name() -> None:
-    assert names_bound(ast.parse("from coati.errors import ZKError as Z\nx = 1")) == ["Z", "x"]
+    source = "if TYPE_CHECKING:\n    from coati.errors import ZKError as Z\nfrom typing import Final"
+    assert names_bound(ast.parse(source)) == ["Z"]
 
 
 def test_the_package_says_that_it_is_typed() -> None:

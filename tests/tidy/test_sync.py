@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tidy.source import ROOT
-from tools.gen_sync import MIRRORS, CannotMirror, Member, Mirror, Page, origin, target
+from tools.gen_sync import MIRRORS, VIEWS, CannotMirror, Member, Mirror, Page, origin, target
 
 GENERATOR = Path("tools/gen_sync.py")
 
@@ -41,8 +41,8 @@ def test_a_blocking_class_edited_by_hand_is_seen(tmp_path: Path) -> None:
 def method(text: str) -> str:
     fn = ast.parse(text).body[0]
     assert isinstance(fn, ast.FunctionDef | ast.AsyncFunctionDef)
-    mirror = Mirror("coati.client.client:BaseClient")
-    return Page("coati.sync.client").method(mirror, Member(fn, origin("coati.client.client")))
+    mirror = Mirror("coati.client.client:BaseClient", VIEWS)
+    return Page(VIEWS).method(mirror, Member(fn, origin("coati.client.client")))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,14 @@ def method(text: str) -> str:
         ("async def a(self) -> AsyncIterator[int]:\n    yield 1", "-> Steps[int]:\n        return Steps(self._it.a()"),
         ("def a(self) -> AsyncIterator[Watch]: ...", "mapped(self._on.do(lambda: self._it.a()), lambda one: Watch("),
         ("@property\ndef a(self) -> int: ...", "@property\n    def a(self) -> int:\n        return self._on.do("),
+        ("async def a(self) -> tuple[Watch, ...]: ...", "tuple(Watch(one, self._on) for one in self._on.call("),
+        ("async def aclose(self) -> None: ...", "def close(self) -> None:\n        self._on.call(self._it.aclose())"),
+        ("def a(self, ops: Iterable[Op]) -> int: ...", "self._it.a(list(ops))"),
+        (
+            "async def a(self, fn: Callable[[int], int]) -> int: ...",
+            "asking(self._on, fn, lambda asked: self._it.a(asked))",
+        ),
+        ("def __len__(self) -> int: ...", "return self._on.do(lambda: len(self._it))"),
     ],
 )
 def test_a_signature_is_mirrored(text: str, call: str) -> None:
@@ -72,6 +80,7 @@ def test_a_signature_is_mirrored(text: str, call: str) -> None:
         "def a(self, fn: Callable[[int], int]) -> int: ...",
         "async def a(self, work: Callable[[], Awaitable[int]]) -> int: ...",
         "def a(self) -> Coroutine[object, object, int]: ...",
+        "async def a(self) -> TypedClient[int] | BaseClient: ...",
     ],
 )
 def test_what_cannot_be_mirrored_stops_the_generator(text: str) -> None:

@@ -14,12 +14,13 @@ from contextlib import aclosing, suppress
 from random import Random
 from struct import Struct
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from coati.client import levels, trees, watchtable
 from coati.client.cache import TreeCache
+from coati.client.codecs import Codec
 from coati.client.core import Core, OnExpired, Options
-from coati.client.hosts import HostProvider, parse_connect_string, parse_host
+from coati.client.hosts import HostProvider
 from coati.client.ops import (
     Create,
     Op,
@@ -36,13 +37,16 @@ from coati.client.ops import (
     read_acl,
     read_names,
     read_stat,
+    reconfig_body,
     stat_at,
 )
+from coati.client.quota import QuotaView
 from coati.client.retry import Retry
 from coati.client.session import REPLY_HEADER_BYTES, Call, SessionConfig
 from coati.client.streams import Stream
 from coati.client.tls import TLS
 from coati.client.transaction import Transaction
+from coati.client.typed import TypedClient
 from coati.client.types import (
     ANY,
     KEEP,
@@ -67,9 +71,11 @@ from coati.client.types import (
 from coati.client.watching import Trigger, Watch
 from coati.errors import BadVersion, ConnectionLoss, MarshallingError, NoAuth, NodeExists, NoNode, NotEmpty
 from coati.wire import codes
-from coati.wire.jute import Reader, Writer
+from coati.wire.jute import Reader
 from coati.wire.paths import validate_path
 from coati.wire.records import WhoAmIResponse
+
+T = TypeVar("T")
 
 _INT: Final = Struct(">i")
 _pack_int: Final = _INT.pack
@@ -143,10 +149,10 @@ class SessionView:
 class BaseClient:
     """A ZooKeeper session: `async with` opens it, and what belongs to it ends with the block.
 
-    `hosts`: "h1,h2:2182/chroot", a list of "host:port", or a HostProvider. Times in seconds. `timeout` bounds each
-    call, with reconnects and repeats: USE_SESSION is the negotiated session timeout, None must be asked for. `resume`
-    takes a session over. `on_expired`: "renew" goes on with a new session, "raise" ends the client. `entropy` is where
-    the order of hosts and all jitter come from.
+    `hosts`: "h1,h2:2182/chroot", "dns-srv://name/chroot", a list of "host:port", or a HostProvider. Times in seconds.
+    `timeout` bounds each call, with reconnects and repeats: USE_SESSION is the negotiated session timeout, None must be
+    asked for. `resume` takes a session over. `on_expired`: "renew" goes on with a new session, "raise" ends the client.
+    `entropy` is where the order of hosts and all jitter come from.
     """
 
     def __init__(
@@ -256,11 +262,7 @@ class BaseClient:
 
     def set_hosts(self, hosts: str | Sequence[str]) -> None:
         """The servers are these now. The client moves if that keeps the load of the servers even."""
-        found = parse_connect_string(hosts)[0] if isinstance(hosts, str) else [parse_host(host) for host in hosts]
-        core = self._core
-        if core.machine.hosts.update(found, core.machine.host):
-            core.machine.move(core.pump.now_ms())
-            core.pump.flush()
+        self._core.set_hosts(hosts)
 
     # --- views ------------------------------------------------------------------------------------
 
@@ -270,6 +272,15 @@ class BaseClient:
         view = copy.copy(self)
         view._set_chroot((self._chroot + prefix).rstrip("/") or "/")
         return view
+
+    def typed(self, codec: Codec[T]) -> TypedClient[T]:
+        """A view whose data are values of a type: `coati.TEXT`, `coati.json_codec()` or any other codec says how."""
+        return TypedClient(self, codec, streams=self.with_options(timeout=USE_SESSION))
+
+    @property
+    def quota(self) -> QuotaView:
+        """The quotas of subtrees."""
+        return QuotaView(self.chroot_free(), self._chroot)
 
     def with_options(
         self,
@@ -416,7 +427,7 @@ class BaseClient:
             if mode is not Mode.EPHEMERAL or not loss.maybe_applied:
                 raise
             return await self._find_own(op, body, before)
-        await self._make_parents(path, acl)
+        await self._make_parents(path + "0" if mode.is_sequential else path, acl)
         return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
 
     async def _create(self, op: Create, body: bytes) -> Node:
@@ -446,8 +457,10 @@ class BaseClient:
         raise self._core.explained(NodeExists(op.path), "create", op.path)
 
     async def _make_parents(self, path: str, acl: ACLs | None) -> None:
-        for parent in parents_of(path):
-            await self.ensure(parent, acl=acl)
+        # Those of the view's root too: whoever asks for parents does not care where the view begins.
+        whole = self.chroot_free()
+        for parent in parents_of(self._chroot + path.rstrip("/")):
+            await whole.ensure(parent, acl=acl)
 
     async def ensure(self, path: str, data: bytes = b"", *, acl: ACLs | None = None) -> bool:
         """Makes a persistent znode, and its parents, unless it is there; whether it was made."""
@@ -458,8 +471,7 @@ class BaseClient:
             except NodeExists:
                 return False
             except NoNode:
-                for parent in parents_of(path):
-                    await self.ensure(parent, acl=acl)
+                await self._make_parents(path, acl)
             else:
                 return True
         raise self._core.explained(NoNode(path), "ensure", path)
@@ -486,27 +498,14 @@ class BaseClient:
 
     async def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat:
         """Sets the data of a znode, and makes it if it is not there."""
-        for _ in range(ROUNDS):
-            try:
-                return await self.set(path, data)
-            except NoNode:
-                pass
-            try:
-                return (await self.create(path, data, parents=parents)).stat
-            except NodeExists:
-                pass
-        raise self._core.explained(NodeExists(path), "put", path)
+        stat = await trees.put(self, path, data, parents=parents)
+        if stat is None:
+            raise self._core.explained(NodeExists(path), "put", path)
+        return stat
 
     async def update(self, path: str, fn: Callable[[bytes], bytes]) -> Node:
         """Replaces the data by `fn` of it, and again if somebody else was faster. Raises NoNode, NoAuth."""
-        while True:
-            node = await self.get(path)
-            data = fn(node.data)
-            try:
-                return Node(path, data, await self.set(path, data, version=node.version))
-            except BadVersion as error:
-                if error.maybe_applied:
-                    raise
+        return await trees.update(self, path, fn)
 
     async def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None:
         """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth.
@@ -565,13 +564,8 @@ class BaseClient:
 
         Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
         """
-        w = Writer()
-        # Null stands for what is not asked for, unlike an empty list of members.
-        w.string(",".join(join) or None)
-        w.string(",".join(map(str, leave)) or None)
-        w.string(None if members is None else ",".join(members))
-        w.int64(from_version)
-        call = await self._ask(self._write(codes.OP_RECONFIG, w.getvalue()), "reconfig", CONFIG_PATH)
+        body = reconfig_body(join, leave, members, from_version)
+        call = await self._ask(self._write(codes.OP_RECONFIG, body), "reconfig", CONFIG_PATH)
         return parse_config(Reader(call.payload, _BODY).buffer() or b"")
 
     # --- watches ----------------------------------------------------------------------------------

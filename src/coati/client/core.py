@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
+from coati.client.dns import SCHEME, DnsSrv
 from coati.client.hosts import Host, HostList, HostProvider, parse_connect_string, parse_host
 from coati.client.pump import Pump
 from coati.client.retry import Retry
@@ -77,6 +78,13 @@ class Core:
             return now_ms + self.machine.timeout_ms
         return now_ms + int(timeout * 1000)
 
+    def set_hosts(self, hosts: str | Sequence[str]) -> None:
+        """The servers are these now. Moves if that keeps the load of the servers even."""
+        found = parse_connect_string(hosts)[0] if isinstance(hosts, str) else [parse_host(host) for host in hosts]
+        if self.machine.hosts.update(found, self.machine.host):
+            self.machine.move(self.pump.now_ms())
+            self.pump.flush()
+
     async def ask(self, call: Call, options: Options, *, verb: str, path: str, repeats: bool) -> Call:
         """The answered call, or raises what went wrong, with what the client knows of it.
 
@@ -119,6 +127,10 @@ class Core:
 
 
 def _hosts_of(hosts: str | Sequence[str] | HostProvider) -> tuple[list[Host], str, HostProvider | None]:
+    if isinstance(hosts, str) and hosts.startswith(SCHEME):
+        name, slash, chroot = hosts.removeprefix(SCHEME).partition("/")
+        found, _, provider = _hosts_of(DnsSrv(name))
+        return found, slash + chroot if chroot else "", provider
     if isinstance(hosts, str):
         found, chroot = parse_connect_string(hosts)
         return found, chroot, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 DEFAULT_PORT: Final = 2181
 
@@ -30,11 +30,21 @@ class HostProvider(Protocol):
         """Each "name", "name:port" or "[v6 address]:port". Must not block."""
 
 
+@runtime_checkable
+class HostLookup(HostProvider, Protocol):
+    """A HostProvider that has to ask somebody."""
+
+    async def refresh(self) -> None:
+        """Called before each dial: makes `hosts` tell what is true now. Raises OSError if nothing is known at all."""
+
+
 def parse_connect_string(text: str) -> tuple[list[Host], str]:
     """`h1,h2:2182/chroot`: the hosts, and the chroot or "". Raises ValueError.
 
     The chroot begins at the first slash and belongs to all hosts (ConnectStringParser).
     """
+    if "://" in text:
+        raise ValueError(f"{text!r} is no list of servers; a connect string reads host:port,host:port/chroot")
     servers, slash, chroot = text.partition("/")
     hosts = [parse_host(part) for part in servers.split(",") if part.strip()]
     if not hosts:

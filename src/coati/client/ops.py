@@ -196,6 +196,18 @@ def multi_read_body(ops: Iterable[Read], root: Root) -> bytes:
 _END: Final = Struct(">i?i").pack(-1, True, -1)
 
 
+def reconfig_body(
+    join: Sequence[str], leave: Sequence[int | str], members: Sequence[str] | None, from_version: int
+) -> bytes:
+    """ReconfigRequest: null stands for what is not asked for, unlike an empty list of members."""
+    w = Writer()
+    w.string(",".join(join) or None)
+    w.string(",".join(map(str, leave)) or None)
+    w.string(None if members is None else ",".join(members))
+    w.int64(from_version)
+    return w.getvalue()
+
+
 def _header(op: int) -> bytes:
     return _INT.pack(op) + b"\0\xff\xff\xff\xff"
 

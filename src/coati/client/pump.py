@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Final, cast
 
-from coati.client.hosts import Host, HostProvider, parse_host
-from coati.client.session import FOREVER_MS, Call, Outbox, Session
+from coati.client.hosts import Host, HostLookup, HostProvider, parse_host
+from coati.client.session import FOREVER_MS, OVER, Call, Outbox, Session
 from coati.client.types import State, StateChange
 from coati.client.watching import Watch
 from coati.errors import ClientClosed, ForkedClient
@@ -140,7 +140,7 @@ class Pump:
             self.flush()
         else:
             self.flush_soon()
-        if call.deadline_ms < self._wake_ms:
+        if call.deadline_ms < self._wake_ms and call.status != OVER:
             self._wake_at(call.deadline_ms)
         try:
             await future
@@ -289,6 +289,12 @@ class Pump:
     async def _dial(self, host: Host) -> None:
         connection = Connection(self)
         try:
+            if isinstance(self._provider, HostLookup):
+                before = list(self._provider.hosts())
+                await self._provider.refresh()
+                if list(self._provider.hosts()) != before:
+                    self._update_hosts()
+                    host = self.machine.pick_again()
             name = host.name if self._tls else None
             await self.loop().create_connection(
                 lambda: connection, host.name, host.port, ssl=self._tls, server_hostname=name

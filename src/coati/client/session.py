@@ -159,6 +159,27 @@ class SessionConfig:
         self.max_frame = max_frame
 
 
+class _Probe:
+    """When to ask another server whether it has a quorum: at growing intervals while this one has none."""
+
+    __slots__ = ("at_ms", "pause_ms")
+
+    def __init__(self) -> None:
+        self.at_ms = FOREVER_MS
+        self.pause_ms = PROBE_FIRST_MS
+
+    def start(self, now_ms: int) -> None:
+        self.pause_ms = PROBE_FIRST_MS
+        self.at_ms = now_ms + PROBE_FIRST_MS
+
+    def is_due(self, now_ms: int) -> bool:
+        if now_ms < self.at_ms:
+            return False
+        self.pause_ms = min(self.pause_ms * 2, PROBE_LAST_MS)
+        self.at_ms = now_ms + self.pause_ms
+        return True
+
+
 class Session:
     """The machine: tell it by `on_...`, `submit`, `cancel`, `close`; then ask `take_outbox` and `next_deadline_ms`."""
 
@@ -188,9 +209,6 @@ class Session:
         # The session is one that a quorum knows: what a read-only server gives is worth nothing elsewhere.
         self._is_known = False
         self._why_not = ""
-        # Packets of watches that this server has not answered, and up to where all that happened to them was told.
-        self._replays = 0
-        self._told_zxid = 0
         self._hello_ms = 0
         self._heard_ms = 0
         self._wrote_ms = 0
@@ -198,8 +216,7 @@ class Session:
         self._failures = 0
         self._dial_at_ms = FOREVER_MS
         self._give_up_at_ms = FOREVER_MS
-        self._probe_at_ms = FOREVER_MS
-        self._probe_pause_ms = PROBE_FIRST_MS
+        self._probe = _Probe()
 
     # --- doors ------------------------------------------------------------------------------------
 
@@ -262,7 +279,7 @@ class Session:
         """Also on every later connection."""
         self._auths.append((scheme, credentials))
         if self._is_ready:
-            self._send_auth(scheme, credentials)
+            self._send_special(codes.XID_AUTH, codes.OP_AUTH, _auth_body(scheme, credentials))
             self._wrote_ms = now_ms
 
     def unwatch(self, kind: int, path: bytes, watcher: Watcher, now_ms: int) -> None:
@@ -295,6 +312,11 @@ class Session:
         ConnectRequest(0, self.last_zxid, self.config.timeout_ms, session_id, password, self.config.read_only).write(w)
         self.out.sends.append(frame(w.getvalue()))
         self._hello_ms = now_ms
+
+    def pick_again(self) -> Host:
+        """The list of hosts has changed before the dial began: the one to dial instead."""
+        self.host = self.hosts.next()
+        return self.host
 
     def on_dial_failed(self, reason: str, now_ms: int) -> None:
         """There is no connection."""
@@ -353,11 +375,8 @@ class Session:
 
     def next_deadline_ms(self) -> int:
         """When to come back with `on_tick`, at the latest."""
-        due = min(self._dial_at_ms, self._give_up_at_ms, self._probe_at_ms)
-        for calls in (self._sent, self._queue):
-            for call in calls:
-                if call.status != OVER and call.deadline_ms < due:
-                    due = call.deadline_ms
+        due = min(self._dial_at_ms, self._give_up_at_ms, self._probe.at_ms)
+        due = _earliest(self._sent, _earliest(self._queue, due))
         if self._is_over:
             return due
         if self._is_ready:
@@ -391,20 +410,14 @@ class Session:
     def _send_special(self, xid: int, op: int, body: bytes) -> None:
         self.out.sends.append(_pack_header(len(body) + 8, xid, op) + body)
 
-    def _send_auth(self, scheme: str, credentials: bytes) -> None:
-        w = Writer()
-        AuthPacket(0, scheme, credentials).write(w)
-        self._send_special(codes.XID_AUTH, codes.OP_AUTH, w.getvalue())
-
     def _forget_watch(self, kind: int, path: bytes, now_ms: int) -> None:
         type = self.watches.removal(kind, path)
         if type == 0 or not self._is_ready or self._is_closing:
             return
         w = Writer()
         RemoveWatchesRequest(path, type).write(w)
-        self._send(
-            Call(codes.OP_REMOVE_WATCHES, w.getvalue(), is_write=False, deadline_ms=FOREVER_MS, waiter=None), now_ms
-        )
+        removal = Call(codes.OP_REMOVE_WATCHES, w.getvalue(), is_write=False, deadline_ms=FOREVER_MS, waiter=None)
+        self._send(removal, now_ms)
         if kind in (PERSISTENT, RECURSIVE):
             for call in self._sent:
                 if call.watcher is not None and call.path == path and call.kind not in (PERSISTENT, RECURSIVE):
@@ -412,13 +425,11 @@ class Session:
             self._tell_one_shots(path)
 
     def _tell_one_shots(self, path: bytes) -> None:
-        """The server may not know the one-shot watches of this path; it fires those that something has happened to."""
-        packet = self.watches.one_shots(path, self.last_zxid)
-        if packet is not None and self._is_ready and not self._is_closing:
-            self._send_special(codes.XID_SET_WATCHES, *packet)
-            if not self._replays:
-                self._told_zxid = self.last_zxid
-            self._replays += 1
+        """The server may not know the one-shot watches of this path."""
+        if self._is_ready and not self._is_closing:
+            packet = self.watches.one_shots(path, self.last_zxid)
+            if packet is not None:
+                self._send_special(codes.XID_SET_WATCHES, *packet)
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -464,19 +475,13 @@ class Session:
         self._ping_ms = 0
         self._wrote_ms = now_ms
         for scheme, credentials in self._auths:
-            self._send_auth(scheme, credentials)
-        if not self._replays:
-            self._told_zxid = self.last_zxid
-        # Else the last server has not said all of what happened since then, though what it did say was newer.
-        packets = self.watches.replay(self._told_zxid)
-        self._replays = len(packets)
-        for op, body in packets:
+            self._send_special(codes.XID_AUTH, codes.OP_AUTH, _auth_body(scheme, credentials))
+        for op, body in self.watches.replay(self.last_zxid):
             self._send_special(codes.XID_SET_WATCHES, op, body)
         self._change(State.READ_ONLY if reads_only else State.CONNECTED, "a server has accepted the session")
-        self.out.told += self.watches.resync(self._told_zxid)
+        self.out.told += self.watches.resync()
         if reads_only:
-            self._probe_pause_ms = PROBE_FIRST_MS
-            self._probe_at_ms = now_ms + PROBE_FIRST_MS
+            self._probe.start(now_ms)
 
     def _on_frame(self, payload: bytes, now_ms: int) -> None:
         if len(payload) < REPLY_HEADER_BYTES:
@@ -493,7 +498,7 @@ class Session:
                 self._prolong(self._ping_ms)
             self._ping_ms = 0
         elif xid == codes.XID_SET_WATCHES:
-            self._replays = max(self._replays - 1, 0)
+            self.watches.on_told()
         elif xid == codes.XID_AUTH and err != 0:
             self._end(State.AUTH_FAILED, "the server refused the credentials")
 
@@ -562,9 +567,7 @@ class Session:
         if now_ms >= self._ping_due_ms():
             self._ping_ms = self._wrote_ms = now_ms
             self.out.sends.append(_PING)
-        if now_ms >= self._probe_at_ms:
-            self._probe_pause_ms = min(self._probe_pause_ms * 2, PROBE_LAST_MS)
-            self._probe_at_ms = now_ms + self._probe_pause_ms
+        if self._probe.is_due(now_ms):
             others = self.hosts.after(self.host) if self.host is not None else []
             self.out.probe = others[self._dice.randrange(len(others))] if others else None
 
@@ -617,7 +620,7 @@ class Session:
         self.out.dial = None
         self._is_ready = False
         self._give_up_at_ms = FOREVER_MS
-        self._probe_at_ms = FOREVER_MS
+        self._probe.at_ms = FOREVER_MS
         for call in self._sent:
             if call.watcher is not None:
                 self.watches.settle(call.kind, call.path)
@@ -676,3 +679,16 @@ class Session:
         call.failure = failure
         if call.waiter is not None:
             self.out.told.append(call)
+
+
+def _auth_body(scheme: str, credentials: bytes) -> bytes:
+    w = Writer()
+    AuthPacket(0, scheme, credentials).write(w)
+    return w.getvalue()
+
+
+def _earliest(calls: deque[Call], due_ms: int) -> int:
+    for call in calls:
+        if call.status != OVER and call.deadline_ms < due_ms:
+            due_ms = call.deadline_ms
+    return due_ms

@@ -1,16 +1,16 @@
-"""Trees: what is done to a znode and all below it, as many requests of which most go at a time."""
+"""What is done by several requests: to a znode and all below it, most of them at a time, or until nobody interferes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from coati.client.ops import Delete, MultiError, Op, OpResult
-from coati.client.types import ANY, Node, join_path
-from coati.errors import ConnectionLoss, NoNode, NotEmpty
+from coati.client.types import ANY, Node, Stat, join_path
+from coati.errors import BadVersion, ConnectionLoss, NodeExists, NoNode, NotEmpty
 
-# How often a tree is listed again that grows while it is deleted.
+# How often it begins again when somebody else was faster, or a tree grows while it is deleted.
 ROUNDS: Final = 10
 LISTED_AT_A_TIME: Final = 64
 
@@ -28,6 +28,42 @@ class Verbs(Protocol):
     async def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None: ...
 
     async def multi(self, ops: Iterable[Op]) -> list[OpResult]: ...
+
+
+class Writes(Protocol):
+    """What is needed of a client to write one znode."""
+
+    async def get(self, path: str) -> Node: ...
+
+    async def create(self, path: str, data: bytes = b"", *, parents: bool = False) -> Node: ...
+
+    async def set(self, path: str, data: bytes, *, version: int = ANY) -> Stat: ...
+
+
+async def put(client: Writes, path: str, data: bytes, *, parents: bool) -> Stat | None:
+    """None if the znode has come and gone all the time."""
+    for _ in range(ROUNDS):
+        try:
+            return await client.set(path, data)
+        except NoNode:
+            pass
+        try:
+            return (await client.create(path, data, parents=parents)).stat
+        except NodeExists:
+            pass
+    return None
+
+
+async def update(client: Writes, path: str, fn: Callable[[bytes], bytes]) -> Node:
+    """Until nobody writes between reading and writing."""
+    while True:
+        node = await client.get(path)
+        data = fn(node.data)
+        try:
+            return Node(path, data, await client.set(path, data, version=node.version))
+        except BadVersion as error:
+            if error.maybe_applied:
+                raise
 
 
 async def walk(client: Verbs, path: str, *, concurrency: int) -> AsyncGenerator[Node, None]:

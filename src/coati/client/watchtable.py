@@ -54,9 +54,13 @@ class Fired:
 class WatchTable:
     """The watches of one session."""
 
-    __slots__ = ("_arming", "_tables")
+    __slots__ = ("_arming", "_tables", "_unanswered", "told_zxid")
 
     def __init__(self) -> None:
+        # Up to where servers have said all that happened to what is watched: not what replies show while packets of
+        # watches are unanswered.
+        self.told_zxid = 0
+        self._unanswered = 0
         self._tables: tuple[dict[bytes, list[Watcher]], ...] = ({}, {}, {}, {}, {})
         # Watches that are on their way to the server: (server's kind, path) and how many.
         self._arming: dict[tuple[int, bytes], int] = {}
@@ -105,10 +109,16 @@ class WatchTable:
         return self._is_wanted(PERSISTENT, path) or (kind != CHILD and self._is_wanted(RECURSIVE, path))
 
     def one_shots(self, path: bytes, zxid: int) -> tuple[int, bytes] | None:
-        """The packet that tells a server the one-shot watches of a path; None: there are none."""
+        """Opcode and body of the packet that tells a server the one-shot watches of a path; None: there are none.
+
+        It fires those that something has happened to after `zxid`, the newest one seen.
+        """
         batch: list[list[bytes]] = [[path] if path in self._tables[kind] else [] for kind in (DATA, EXIST, CHILD)]
         if not any(batch):
             return None
+        if not self._unanswered:
+            self.told_zxid = zxid
+        self._unanswered += 1
         return _packet(zxid, [*batch, [], []])
 
     def removal(self, kind: int, path: bytes) -> int:
@@ -139,10 +149,10 @@ class WatchTable:
                 _extend(found, self._tables[RECURSIVE].get(above, ()))
         return [Fired(watcher, type, path, zxid) for watcher in found]
 
-    def resync(self, zxid: int) -> list[Fired]:
-        """Each persistent watcher may have missed something after `zxid`: servers re-arm those without looking back."""
+    def resync(self) -> list[Fired]:
+        """Each persistent watcher may have missed something: servers re-arm those without looking back."""
         return [
-            Fired(watcher, EventType.RESYNC, path, zxid)
+            Fired(watcher, EventType.RESYNC, path, self.told_zxid)
             for kind in (PERSISTENT, RECURSIVE)
             for path, watchers in self._tables[kind].items()
             for watcher in watchers
@@ -161,7 +171,11 @@ class WatchTable:
         return fired
 
     def replay(self, zxid: int) -> list[tuple[int, bytes]]:
-        """Opcode and body of the packets that tell a server all of it, relative to what was seen last."""
+        """Opcode and body of the packets that tell a new server all of it; `zxid` is the newest one seen."""
+        if not self._unanswered:
+            self.told_zxid = zxid
+        # Else the last server has not said all of what happened since then, though what it did say was newer.
+        zxid = self.told_zxid
         packets: list[tuple[int, bytes]] = []
         batch: list[list[bytes]] = [[] for _ in _KINDS]
         size = 0
@@ -175,7 +189,12 @@ class WatchTable:
                 size += 4 + len(path)
         if size:
             packets.append(_packet(zxid, batch))
+        self._unanswered = len(packets)
         return packets
+
+    def on_told(self) -> None:
+        """The server has answered one of these packets."""
+        self._unanswered = max(self._unanswered - 1, 0)
 
     def _is_wanted(self, kind: int, path: bytes) -> bool:
         if (kind, path) in self._arming or path in self._tables[kind]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from coati.client.client import BaseClient
-from coati.recipes.held import Body, Held, OnLoss, Release
+from coati.recipes.held import Body, Holding, OnLoss
 
-H = TypeVar("H", bound=Held)
+H = TypeVar("H", bound=Holding)
+
+HOLDER: Final[ContextVar[object]] = ContextVar("coati_holder")
+"""Who holds a claim, where it is not the task: a facade may have a task for each call."""
 
 
 class _Hold(Generic[H]):
@@ -31,17 +35,23 @@ class _Hold(Generic[H]):
 class Claim(ABC, Generic[H]):
     """Something to hold: `async with claim as held:`. The object may be used again, and by several tasks.
 
+    Leaving the block gives it back without waiting for the server's answer: the client sees to it, whatever happens to
+    the connection, and what it asks for next comes after it. `release` waits.
+
     `timeout` in seconds bounds the wait: LockTimeout; None waits as long as it takes, over connections and sessions.
     `on_loss`: "cancel" cancels the block when the thing is lost and raises LockLost, "flag" leaves it to
     `held.check()`. `reentrant`: a task that holds it gets it again at once; otherwise that is a RuntimeError.
     """
+
+    # A task may hold it more than once, each time as another winner.
+    _is_many: ClassVar[bool] = False
 
     def __init__(self, client: BaseClient, *, timeout: float | None, on_loss: OnLoss, reentrant: bool) -> None:
         self._client = client
         self._timeout = timeout
         self._on_loss = on_loss
         self._reentrant = reentrant
-        self._holds: dict[asyncio.Task[object], list[_Hold[H]]] = {}
+        self._holds: dict[object, list[_Hold[H]]] = {}
 
     # --- for whoever wants it ---------------------------------------------------------------------
 
@@ -89,7 +99,7 @@ class Claim(ABC, Generic[H]):
             if hold.body is not None:
                 hold.body.leave(hold.held, kind, error)
         finally:
-            await self._give_back(hold.held)
+            await self._give_back_soon(hold.held)
 
     # --- the recipe's -----------------------------------------------------------------------------
 
@@ -100,17 +110,16 @@ class Claim(ABC, Generic[H]):
         Cancelled or too late, it leaves nothing behind.
         """
 
+    @abstractmethod
     async def _free(self, held: H) -> None:
-        """It is not needed any more."""
-        await Release(self._client).delete(held.path)
+        """It is not needed any more. The first request is sent at once; nobody cancels it but the end of the client."""
 
     # --- all of them ------------------------------------------------------------------------------
 
     async def _enter(self, *, waits: bool, has_block: bool) -> H | None:
-        task = asyncio.current_task()
-        assert task is not None
-        holds = self._holds.get(task)
-        if holds:
+        holder = _holder()
+        holds = self._holds.get(holder)
+        if holds and not self._is_many:
             if not self._reentrant:
                 raise RuntimeError("this task holds it already, and would wait for itself: see `reentrant`")
             holds[-1].held.check()
@@ -124,16 +133,21 @@ class Claim(ABC, Generic[H]):
         body = Body(self._on_loss) if has_block else None
         if body is not None:
             body.enter()
-        held.begin(_nobody if body is None else body.on_lost)
+        try:
+            held.begin(_nobody if body is None else body.on_lost)
+        except BaseException:
+            held.let_go(deleting=True)
+            self._client.spawn(self._free(held))
+            raise
         self._client.spawn(held.look())
-        self._holds.setdefault(task, []).append(_Hold(held, body))
+        self._holds.setdefault(holder, []).append(_Hold(held, body))
         return held
 
     def _find(self, held: H | None) -> _Hold[H]:
-        task = asyncio.current_task()
+        holder = _holder()
         for owner, holds in self._holds.items():
             for hold in reversed(holds):
-                if hold.held is held or (held is None and owner is task):
+                if hold.held is held or (held is None and owner is holder):
                     return hold
         raise RuntimeError("it is not held" if held is not None else "this task does not hold it")
 
@@ -146,11 +160,19 @@ class Claim(ABC, Generic[H]):
                 return
 
     async def _give_back(self, held: H) -> None:
-        if held.is_lost and not self._client.is_closed:
+        if held.is_lost:
             # No server answers, or there is nothing left: whoever has lost it should hear so at once.
-            self._client.spawn(self._free(held))
-        else:
-            await self._free(held)
+            await self._give_back_soon(held)
+        elif not self._client.is_closed:
+            # Once begun, it is carried to its end, whoever is cancelled.
+            await asyncio.shield(self._client.spawn(self._free(held)))
+
+    async def _give_back_soon(self, held: H) -> None:
+        """Returns when the request is on its way: what this client asks for afterwards is answered after it."""
+        if self._client.is_closed:
+            return
+        self._client.spawn(self._free(held))
+        await asyncio.sleep(0)
 
 
 class Attempt(Generic[H]):
@@ -170,6 +192,10 @@ class Attempt(Generic[H]):
     ) -> None:
         if self._has_entered:
             await self._claim.__aexit__(kind, error, trace)
+
+
+def _holder() -> object:
+    return HOLDER.get(None) or asyncio.current_task()
 
 
 def _nobody() -> None:

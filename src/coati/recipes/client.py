@@ -5,7 +5,7 @@ It stands here because recipes know the client and the client must not know reci
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar, overload
 
 from coati.client.client import BaseClient
@@ -17,12 +17,16 @@ from coati.recipes.held import OnLoss
 from coati.recipes.keeper import EphemeralKeeper, TtlKeeper
 from coati.recipes.lease import Lease
 from coati.recipes.line import Layout
-from coati.recipes.lock import Lock
+from coati.recipes.lock import ExclusiveLock, Lock
 from coati.recipes.marks import mark
+from coati.recipes.multilock import MultiLock
 from coati.recipes.once import LeaderScheduler, Once
 from coati.recipes.partition import SETTLE_S, Partition, Share, every_nth
 from coati.recipes.queue import Queue
 from coati.recipes.queuelayout import QueueLayout
+from coati.recipes.registry import Registry, RegistryLayout
+from coati.recipes.rwlock import RWLock
+from coati.recipes.semaphore import Semaphore
 from coati.recipes.value import BytesCodec, Value, ValueCodec
 
 T = TypeVar("T")
@@ -51,6 +55,10 @@ class Client(BaseClient):
         """A znode with a TTL in seconds, touched in time while the block lasts."""
         return TtlKeeper(self, path, data, ttl=ttl)
 
+    def registry(self, path: str, *, layout: RegistryLayout = "curator") -> Registry:
+        """Services and who offers them: `.register(instance)`, `.provider(service)`."""
+        return Registry(self, path, layout=layout)
+
     # --- waiting for each other -------------------------------------------------------------------
 
     def barrier(self, path: str) -> Barrier:
@@ -64,18 +72,22 @@ class Client(BaseClient):
     # --- numbers and values -----------------------------------------------------------------------
 
     @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: int = 0) -> Counter[int]: ...
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: int = 0, lock_path: str | None = None
+    ) -> Counter[int]: ...
 
     @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: float) -> Counter[float]: ...
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: float, lock_path: str | None = None
+    ) -> Counter[float]: ...
 
     def counter(
-        self, path: str, *, layout: CounterLayout = "native", default: float = 0
+        self, path: str, *, layout: CounterLayout = "native", default: float = 0, lock_path: str | None = None
     ) -> Counter[int] | Counter[float]:
-        """A number that many add to; a float if `default` is one."""
+        """A number that many add to; a float if `default` is one. With `lock_path` the unlucky take turns there."""
         if isinstance(default, int):
-            return Counter(self, path, default=default, layout=layout)
-        return Counter(self, path, default=default, layout=layout)
+            return Counter(self, path, default=default, layout=layout, lock_path=lock_path)
+        return Counter(self, path, default=default, layout=layout, lock_path=lock_path)
 
     @overload
     def value(self, path: str) -> Value[bytes]: ...
@@ -136,3 +148,60 @@ class Client(BaseClient):
     ) -> Lock:
         """A fair lock: `async with zk.lock("/locks/job", timeout=5) as held:`. See Lock."""
         return Lock(self, path, id=id, timeout=timeout, on_loss=on_loss, layout=layout, reentrant=reentrant)
+
+    def exclusive_lock(
+        self,
+        path: str,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss = "cancel",
+        reentrant: bool = False,
+    ) -> ExclusiveLock:
+        """A lock that is one znode, `path` itself: whoever creates it first. Not fair; see ExclusiveLock."""
+        return ExclusiveLock(self, path, id=id, timeout=timeout, on_loss=on_loss, reentrant=reentrant)
+
+    def rwlock(
+        self,
+        path: str,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss = "cancel",
+        layout: Layout = "native",
+        reentrant: bool = False,
+    ) -> RWLock:
+        """Readers together, writers alone: `async with zk.rwlock("/conf").read():`. See RWLock."""
+        return RWLock(self, path, id=id, timeout=timeout, on_loss=on_loss, layout=layout, reentrant=reentrant)
+
+    def semaphore(
+        self,
+        path: str,
+        permits: int,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss = "cancel",
+        layout: Layout = "native",
+    ) -> Semaphore:
+        """At most so many holders: `async with zk.semaphore("/pool", 3) as held:`. See Semaphore."""
+        return Semaphore(self, path, permits, id=id, timeout=timeout, on_loss=on_loss, layout=layout)
+
+    def semaphore_mutex(
+        self, path: str, *, id: bytes = b"", timeout: float | None = None, on_loss: OnLoss = "cancel"
+    ) -> Semaphore:
+        """A lock in the layout of Curator's InterProcessSemaphoreMutex: a semaphore with one permit."""
+        return Semaphore(self, path, 1, id=id, timeout=timeout, on_loss=on_loss)
+
+    def multilock(
+        self,
+        paths: Sequence[str],
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss = "cancel",
+        layout: Layout = "native",
+        reentrant: bool = False,
+    ) -> MultiLock:
+        """All of these locks or none: `async with zk.multilock(["/a", "/b"]) as held:`. See MultiLock."""
+        return MultiLock(self, paths, id=id, timeout=timeout, on_loss=on_loss, layout=layout, reentrant=reentrant)

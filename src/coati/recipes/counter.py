@@ -16,11 +16,13 @@ from coati.client.client import BaseClient
 from coati.client.types import ANY, Node
 from coati.errors import ConnectionLoss, NodeExists, NoNode
 from coati.recipes.compare import Cell
-from coati.recipes.marks import Bell, patient
+from coati.recipes.marks import Bell, Row, curator_row, patient
 
 CounterLayout = Literal["native", "kazoo", "curator", "curator-int"]
 Number = TypeVar("Number", int, float)
 
+# Races that a writer loses before it stands in line.
+PROMOTE_AFTER: Final = 5
 _BINARY: Final[dict[CounterLayout, Struct]] = {"curator": Struct(">q"), "curator-int": Struct(">i")}
 
 
@@ -28,10 +30,20 @@ class Counter(Generic[Number]):
     """A number in a znode, which is made when it is first written. `default` is what it is before, and its type.
 
     A write that loses the race is tried again, after a random pause that grows. One whose answer was lost is raised as
-    ConnectionLoss with `maybe_applied` unless it can be told that it was not done.
+    ConnectionLoss with `maybe_applied` unless it can be told that it was not done. With `lock_path`, whoever has lost
+    `promote_after` races stands in a line there, that of Curator's PromotedToLock, so that the unlucky take turns.
     """
 
-    def __init__(self, client: BaseClient, path: str, *, default: Number, layout: CounterLayout = "native") -> None:
+    def __init__(
+        self,
+        client: BaseClient,
+        path: str,
+        *,
+        default: Number,
+        layout: CounterLayout = "native",
+        lock_path: str | None = None,
+        promote_after: int = PROMOTE_AFTER,
+    ) -> None:
         if layout in _BINARY and not isinstance(default, int):
             raise ValueError(f"a counter in the layout {layout} counts whole numbers")
         self.path = path
@@ -40,6 +52,8 @@ class Counter(Generic[Number]):
         self._default: Number = default
         self._type: type[Number] = type(default)
         self._struct = _BINARY.get(layout)
+        self._row = None if lock_path is None else curator_row(client, lock_path)
+        self._promote_after = promote_after
 
     async def get(self) -> Number:
         """Its value, as the server that was asked knows it."""
@@ -68,13 +82,32 @@ class Counter(Generic[Number]):
     async def update(self, fn: Callable[[Number], Number]) -> Number:
         """Replaces it by `fn` of it, and again if somebody else was faster; what it is then."""
         failures = 0
-        while True:
-            seen = await self._cell.read()
-            value = fn(self._number(seen))
-            if await self._cell.swap(seen, self._bytes(value)) is not None:
+        while self._row is None or failures < self._promote_after:
+            value = await self._try(fn)
+            if value is not None:
                 return value
             failures += 1
             await self._cell.pause(failures)
+        return await self._update_in_turn(self._row, fn)
+
+    async def _update_in_turn(self, row: Row, fn: Callable[[Number], Number]) -> Number:
+        while True:
+            place = await row.enter(b"")
+            try:
+                # The line only keeps the others of it away: the comparison still decides.
+                if await row.reach_front(place):
+                    failures = 0
+                    while (value := await self._try(fn)) is None:
+                        failures += 1
+                        await self._cell.pause(failures)
+                    return value
+            finally:
+                await row.leave(place)
+
+    async def _try(self, fn: Callable[[Number], Number]) -> Number | None:
+        seen = await self._cell.read()
+        value = fn(self._number(seen))
+        return value if await self._cell.swap(seen, self._bytes(value)) is not None else None
 
     async def values(self) -> AsyncIterator[Number]:
         """Its value now, and after each change; a slow reader gets the newest."""

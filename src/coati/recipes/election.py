@@ -15,22 +15,18 @@ from coati.client.client import BaseClient
 from coati.client.types import Node, join_path
 from coati.errors import LeadershipLost, NoNode
 from coati.recipes.held import OnLoss
-from coati.recipes.marks import Bell, Row, children_of, in_order, mark, patient, uuid_mark
+from coati.recipes.marks import Bell, Row, children_of, curator_mark, in_order, mark, patient
 from coati.recipes.tenure import Tenure
 
 ElectionLayout = Literal["native", "kazoo", "curator", "curator-selector"]
-
-
-def _protected(client: BaseClient) -> str:
-    return f"_c_{uuid_mark(client)}-"
 
 
 # What goes before the marker, and the marker.
 _LAYOUTS: Final[dict[ElectionLayout, tuple[Callable[[BaseClient], str], str]]] = {
     "native": (mark, "-term-"),
     "kazoo": (mark, "__lock__"),
-    "curator": (_protected, "latch-"),
-    "curator-selector": (_protected, "lock-"),
+    "curator": (curator_mark, "latch-"),
+    "curator-selector": (curator_mark, "lock-"),
 }
 
 
@@ -103,7 +99,7 @@ class Election:
             place = await self._line.enter(self.id)
             try:
                 if await self._line.reach_front(place):
-                    term = Term(self._client, place, self._line, on_loss=self._on_loss, goes_on=goes_on)
+                    term = Term(patient(self._client), place, self._line, on_loss=self._on_loss, goes_on=goes_on)
                     if await term.is_kept():
                         return term
             except BaseException:
@@ -113,12 +109,12 @@ class Election:
 
     async def contenders(self) -> list[Candidate]:
         """Who stands, the leader first."""
-        found = await asyncio.gather(*(self._candidate(name) for name in await self._line.names()))
+        found = await asyncio.gather(*(self._candidate(name) for name in await self._names()))
         return [candidate for candidate in found if candidate is not None]
 
     async def leader(self) -> bytes | None:
         """The id of the leader; None if the office is vacant."""
-        for name in await self._line.names():
+        for name in await self._names():
             candidate = await self._candidate(name)
             if candidate is not None:
                 return candidate.id
@@ -152,6 +148,9 @@ class Election:
                 return path, (await client.get(path, watch=bell.rope())).data
             except NoNode:
                 continue
+
+    async def _names(self) -> list[str]:
+        return in_order(await children_of(self._client, self.path), self._line.marker)
 
     async def _candidate(self, name: str) -> Candidate | None:
         try:

@@ -45,20 +45,29 @@ class Holding(Protocol):
     @property
     def is_lost(self) -> bool: ...
 
+    def check(self) -> None: ...
+
     def loss(self) -> LockLost: ...
+
+    def begin(self, on_lost: Callable[[], None]) -> None: ...
+
+    async def look(self) -> None: ...
 
     def let_go(self, *, deleting: bool = False) -> None: ...
 
 
 class Held:
-    """What is held. `path` is the znode that stands for it, `token` its czxid: later holders have larger ones."""
+    """What is held. `path` is the znode that stands for it, `token` its czxid: later holders have larger ones.
+
+    `owner` is the id of the session that it ends with.
+    """
 
     def __init__(self, client: BaseClient, node: Node, *, error: type[LockLost] = LockLost) -> None:
         self.path = node.path
         self.token = node.stat.czxid
         self._client = client
         self._error = error
-        self._owner = node.stat.ephemeral_owner
+        self.owner = node.stat.ephemeral_owner
         self._why: str | None = None
         self._is_over = False
         self._lost: asyncio.Future[str] | None = None
@@ -67,7 +76,7 @@ class Held:
         self._timer: asyncio.TimerHandle | None = None
         self._stop_listening: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
-        self._own = _Own(self)
+        self.own = Own(self)
 
     # --- for whoever holds it ---------------------------------------------------------------------
 
@@ -126,7 +135,7 @@ class Held:
 
     def begin(self, on_lost: Callable[[], None]) -> None:
         """From now on watches over the time and the session; raises LockLost if they are over already."""
-        if self._owner not in (0, self._client.session.id):
+        if self.owner not in (0, self._client.session.id):
             self._why = "the session is over"
             raise self.loss()
         self._stop_listening = self._client.session.on_end(lambda reason: self.lose(f"the session is over: {reason}"))
@@ -137,11 +146,14 @@ class Held:
 
     async def look(self) -> None:
         """Watches over the znode too, from when the server has answered."""
+        own = self.own
+        if self._is_over:
+            return
         try:
             # `get` leaves no watch behind if the znode is not there.
-            node = await self._client.get(self.path, watch=self._own)
+            node = await self._client.get(self.path, watch=own)
         except NoNode:
-            self.lose("its znode is gone")
+            own.on_gone()
         except ZKError:
             # The end of the session, or of the time, is noticed without it.
             return
@@ -169,7 +181,7 @@ class Held:
             self._stop_listening()
             self._stop_listening = None
         if not deleting:
-            self._own.close()
+            self.own.close()
         self._on_lost = None
 
     def lose(self, why: str) -> None:
@@ -200,7 +212,7 @@ def _nobody() -> None:
     """Is told of a loss before anybody relies on the thing."""
 
 
-class _Own(Trigger):
+class Own(Trigger):
     """Watches the znode itself."""
 
     __slots__ = ("_held",)
@@ -209,10 +221,15 @@ class _Own(Trigger):
         super().__init__()
         self._held = held
 
+    def on_gone(self) -> None:
+        """The znode is not there; if another one has taken its place, that is nobody's loss."""
+        if self._held.own is self:
+            self._held.lose("its znode is gone")
+
     def on_event(self, type: EventType, path: bytes, zxid: int) -> None:
         super().on_event(type, path, zxid)
         if type is not EventType.CHANGED:
-            self._held.lose("its znode is gone")
+            self.on_gone()
         elif self._held.is_held:
             # Its data has changed; the watch was spent on that.
             self._held.watch_again()

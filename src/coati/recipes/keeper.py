@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from coati.client.client import BaseClient
 from coati.client.types import Mode
-from coati.errors import ClientClosed, KeeperError, NodeExists, NoNode, SessionExpired, ZKError
+from coati.errors import ClientClosed, ConnectionLoss, KeeperError, NodeExists, NoNode, SessionExpired, ZKError
 from coati.recipes.marks import Bell, Feed, insist, patient
 
 # A TTL is renewed when this share of it has passed.
@@ -36,6 +36,8 @@ class EphemeralKeeper:
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._is_there = False
+        # What was written last, as far as the client knows.
+        self._sent: bytes | None = None
 
     @property
     def is_there(self) -> bool:
@@ -47,6 +49,7 @@ class EphemeralKeeper:
         self.data = data
         with suppress(NoNode):
             await self._client.set(self.path, data)
+            self._sent = data
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
@@ -107,15 +110,15 @@ class EphemeralKeeper:
             if stat is not None and stat.ephemeral_owner == client.session.id:
                 self._ours[stat.ephemeral_owner] = None
                 self._is_there = True
+                if self._sent != self.data:
+                    await self._write(client)
                 return True
             if self._is_there:
                 self._is_there = False
                 self.lost.tell("its session is over" if client.session.id not in self._ours else "it was deleted")
             if stat is None:
-                made_with = self.data
-                await client.create(self.path, made_with, mode=Mode.EPHEMERAL, parents=True)
-                if made_with != self.data:
-                    await client.set(self.path, self.data)
+                self._sent = self.data
+                await client.create(self.path, self._sent, mode=Mode.EPHEMERAL, parents=True)
             elif stat.ephemeral_owner in self._ours:
                 # Our own, of a session that we have given up before the server has.
                 await client.delete(self.path, missing_ok=True)
@@ -133,6 +136,12 @@ class EphemeralKeeper:
             if client.is_closed:
                 raise
         return False
+
+    async def _write(self, client: BaseClient) -> None:
+        # Set while it was being made, or with a lost answer.
+        data = self.data
+        await client.set(self.path, data)
+        self._sent = data
 
 
 class TtlKeeper:
@@ -178,14 +187,10 @@ class TtlKeeper:
 
     async def _touch(self) -> None:
         while True:
-            try:
+            # Twice does no harm, so a lost answer is no reason to stop.
+            with suppress(NoNode, ConnectionLoss):
                 await self._client.set(self.path, self.data)
-            except NoNode:
-                pass
-            else:
                 return
-            try:
+            with suppress(NodeExists, ConnectionLoss):
                 await self._client.create(self.path, self.data, ttl=self.ttl, parents=True)
-            except NodeExists:
-                continue
-            return
+                return

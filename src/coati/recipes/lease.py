@@ -80,7 +80,7 @@ class Lease:
         return [holder for holder in found if holder is not None and now < holder.end]
 
     async def _try(self, path: str) -> bool:
-        line = kazoo_row(self._client, path)
+        line = kazoo_row(self._client, path, waits=False)
         while True:
             place = await line.enter(self.id.encode())
             try:

@@ -33,10 +33,11 @@ from coati.recipes.held import REVOKE, Release, find_own
 Layout = Literal["native", "kazoo", "curator"]
 """How the contenders' znodes are named: whose clients take part. "native" is Curator's own."""
 
-# A contender's number is signed and wraps around: ten digits, or a minus and ten digits.
+# A contender's number is signed: ten digits, or a minus and ten digits.
 _NUMBER: Final = r"(-?\d{10})$"
 _RING: Final = 1 << 32
 _HALF: Final = 1 << 31
+LAST: Final = _HALF - 1
 # How long somebody who gives up waits to hear that nothing of it is left.
 GRACE_S: Final = 1.0
 
@@ -105,8 +106,9 @@ class Number:
 def in_order(numbers: Sequence[Number]) -> list[Number] | None:
     """The oldest first; None if the numbers do not tell, since some are equal or too far apart.
 
-    The counter wraps around from 2147483647 to -2147483648 (kazoo#730, CURATOR GH-1203), and Java's stays at the end
-    after a restart, so that many get the same number. Those that wait at one time are near each other.
+    At its end the counter stays at 2147483647, so that all get the same number, but for creates that were in flight
+    together: theirs go on from -2147483648 (DataTree.createNode takes larger counts only; kazoo#730, CURATOR GH-1203).
+    Numbers that are in use at one time are near each other.
     """
     found = sorted(numbers, key=_value)
     if len(found) > 1 and found[-1].value - found[0].value >= _HALF:
@@ -127,7 +129,7 @@ def _unwrapped(number: Number) -> int:
     return number.value if number.value >= 0 else number.value + _RING
 
 
-class _Wake(Trigger):
+class Wake(Trigger):
     """Fires when the one before goes, or when the session is over."""
 
     __slots__ = ()
@@ -183,29 +185,43 @@ class Line:
             node.data, node.path, stat.czxid, stat.ephemeral_owner, stat.created, number.mark, self._client
         )
 
-    async def win(self, mark: str, data: bytes, deadline: float | None, *, waits: bool) -> Node | None:
-        """The contender's znode once nobody is before it; None if somebody is and it does not wait.
+    def place(self, mark: str) -> Place:
+        """A new one, with nothing on the server yet."""
+        return Place(self.names.prefix(self._client.unique(), mark), mark)
+
+    async def win(
+        self,
+        mark: str,
+        data: bytes,
+        deadline: float | None,
+        *,
+        waits: bool,
+        behind: tuple[str, ...] | None = None,
+    ) -> Node | None:
+        """The contender's znode once none of those marked `behind` is before it; None if one is and it does not wait.
 
         Raises LockTimeout at `deadline`, on the loop's clock. Then, and when it is cancelled, nothing is left behind.
         """
-        place = _Place(self.names.prefix(self._client.unique(), mark), mark)
+        place = self.place(mark)
+        if behind is None:
+            behind = self.names.behind[mark]
         try:
             async with asyncio.timeout_at(deadline):
-                while not await self._try(place, data, self.names.behind[mark], waits=waits):
+                while not await self._try(place, data, behind, waits=waits):
                     if place.is_open and not waits:
-                        await self._leave(place)
+                        await self.leave(place)
                         return None
         except TimeoutError as error:
-            await self._leave(place)
+            await self.leave(place)
             raise too_late(self._client, self.path) from error
         except BaseException:
-            self._leave_soon(place)
+            self.leave_soon(place)
             raise
         return place.node
 
     async def wait_behind(self, node: Node, mark: str, behind: tuple[str, ...], deadline: float | None) -> bool:
         """Waits, in a place that is there already, for the end of those before it; False if the place is gone."""
-        place = _Place("", mark)
+        place = Place("", mark)
         place.node = node
         try:
             async with asyncio.timeout_at(deadline):
@@ -215,9 +231,9 @@ class Line:
 
     # --- a place in the line ----------------------------------------------------------------------
 
-    async def _try(self, place: _Place, data: bytes, behind: tuple[str, ...], *, waits: bool) -> bool:
+    async def _try(self, place: Place, data: bytes, behind: tuple[str, ...], *, waits: bool) -> bool:
         try:
-            names = await self._enter(place, data)
+            names = await self.enter(place, data)
             return await self._wait(place, names, behind, waits=waits)
         except (SessionExpired, SessionMoved):
             # Refused, so not done; what the session before has left ends with it.
@@ -226,8 +242,8 @@ class Line:
             place.is_open = False
             return False
 
-    async def _enter(self, place: _Place, data: bytes) -> list[str] | None:
-        """Gets a znode, and the names in the line then, if they could be had with the same trip."""
+    async def enter(self, place: Place, data: bytes) -> list[str] | None:
+        """Gets a znode, `place.node`, and the names in the line then, if they could be had with the same trip."""
         start = join_path(self.path, place.prefix)
         place.node = None
         while True:
@@ -247,7 +263,7 @@ class Line:
             finally:
                 listing.cancel()
 
-    async def _is_own(self, place: _Place, name: str) -> bool:
+    async def _is_own(self, place: Place, name: str) -> bool:
         """After a create whose answer was lost. Of the session before, it is worth nothing."""
         try:
             node = await self._patient.get(join_path(self.path, name))
@@ -276,7 +292,7 @@ class Line:
             # A server before 3.5.
             await self._patient.ensure(self.path)
 
-    async def _wait(self, place: _Place, names: list[str] | None, behind: tuple[str, ...], *, waits: bool) -> bool:
+    async def _wait(self, place: Place, names: list[str] | None, behind: tuple[str, ...], *, waits: bool) -> bool:
         """True once nobody is before it; False if somebody is and it does not wait, or if the place is gone."""
         node = place.node
         assert node is not None
@@ -315,7 +331,7 @@ class Line:
         return False
 
     async def _wait_for_end(self, name: str) -> None:
-        wake = _Wake()
+        wake = Wake()
         stop = self._client.session.on_end(wake.on_end)
         try:
             # `get` leaves no watch behind if the znode is not there.
@@ -329,16 +345,17 @@ class Line:
 
     # --- giving up --------------------------------------------------------------------------------
 
-    async def _leave(self, place: _Place) -> None:
-        """Waits a little to hear that it is gone; then the client goes on alone."""
+    async def leave(self, place: Place) -> None:
+        """Gives the place up, waits a little to hear that it is gone; then the client goes on alone."""
         if not place.is_open:
             return
         if place.node is None or self._client.is_closed:
-            self._leave_soon(place)
+            self.leave_soon(place)
         else:
             await Release(self._client.with_options(timeout=GRACE_S)).delete(place.node.path)
 
-    def _leave_soon(self, place: _Place) -> None:
+    def leave_soon(self, place: Place) -> None:
+        """Gives the place up without waiting."""
         if not place.is_open:
             return
         release = Release(self._client)
@@ -348,7 +365,7 @@ class Line:
             release.soon(place.node.path)
 
 
-class _Place:
+class Place:
     """One contender's: the start of its name, which is unique, and its znode if it is known.
 
     `is_open`: a create was sent, so there may be something to delete.

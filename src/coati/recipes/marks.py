@@ -150,11 +150,11 @@ async def insist(client: BaseClient, work: Callable[[], Awaitable[None]]) -> Non
         insist_later(client, work, session_id)
 
 
-def insist_later(client: BaseClient, work: Callable[[], Awaitable[None]], session_id: int) -> None:
-    """The same without waiting, for a caller that is being cancelled."""
+def insist_later(client: BaseClient, work: Callable[[], Awaitable[None]], session_id: int | None) -> None:
+    """The same without waiting, for a caller that is being cancelled. Without a session it goes on in the next one."""
 
     async def persist() -> None:
-        while client.session.id == session_id and not client.is_closed:
+        while session_id in (None, client.session.id) and not client.is_closed:
             try:
                 await work()
             except ZKError:
@@ -203,7 +203,7 @@ async def create_marked(
                 if left is not None:
                     await client.delete(left.path, missing_ok=True)
 
-            insist_later(client, sweep, session_id)
+            insist_later(client, sweep, session_id if mode.is_ephemeral else None)
         raise
     raise NoNode(parent)
 
@@ -258,25 +258,31 @@ def wrap_base(numbers: Iterable[int]) -> int:
 
 
 class Row:
-    """Ephemeral sequential znodes, of which the first is whose turn it is. `head` goes before `marker` and digits."""
+    """Ephemeral sequential znodes, of which the first is whose turn it is. `head` goes before `marker` and digits.
 
-    def __init__(self, client: BaseClient, path: str, *, marker: str, head: Callable[[BaseClient], str]) -> None:
+    `waits`: also for a connection, for as long as it takes.
+    """
+
+    def __init__(
+        self, client: BaseClient, path: str, *, marker: str, head: Callable[[BaseClient], str], waits: bool = True
+    ) -> None:
         self._client = client
+        self._asked = patient(client) if waits else client
         self._head = head
         self.path = path
         self.marker = marker
 
     async def enter(self, data: bytes) -> Node:
         """A place of our own at the end."""
-        return await create_marked(patient(self._client), self.path, self._head(self._client) + self.marker, data)
+        return await create_marked(self._asked, self.path, self._head(self._client) + self.marker, data)
 
     async def names(self, *, bell: Bell | None = None) -> list[str]:
         """All places, the first first."""
-        return in_order(await children_of(patient(self._client), self.path, bell=bell), self.marker)
+        return in_order(await children_of(self._asked, self.path, bell=bell), self.marker)
 
     async def reach_front(self, place: Node) -> bool:
         """True once it is the first; False if it is gone, or its session is."""
-        client = patient(self._client)
+        client = self._asked
         with Bell(client) as bell:
             while True:
                 bell.reset()
@@ -301,6 +307,16 @@ class Row:
         Release(self._client).soon(place.path)
 
 
-def kazoo_row(client: BaseClient, path: str) -> Row:
+def curator_row(client: BaseClient, path: str) -> Row:
+    """The line of a Curator InterProcessMutex."""
+    return Row(client, path, marker="lock-", head=curator_mark, waits=False)
+
+
+def curator_mark(client: BaseClient) -> str:
+    """What Curator's protected znodes begin with."""
+    return f"_c_{uuid_mark(client)}-"
+
+
+def kazoo_row(client: BaseClient, path: str, *, waits: bool) -> Row:
     """The line of a kazoo Lock."""
-    return Row(client, path, marker="__lock__", head=mark)
+    return Row(client, path, marker="__lock__", head=mark, waits=waits)

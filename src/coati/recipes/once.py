@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -16,7 +17,7 @@ from coati.client.ops import Create, MultiError, Op, Set
 from coati.client.types import join_path
 from coati.errors import BAD_VERSION, NO_NODE, NODE_EXISTS, ConnectionLoss, NodeExists, NoNode
 from coati.recipes.election import Election, Term
-from coati.recipes.marks import Bell, mark, patient
+from coati.recipes.marks import Bell, insist_later, mark, patient
 from coati.recipes.wallclock import wall_clock
 
 Job = Callable[[], Awaitable[None]]
@@ -88,18 +89,29 @@ class Once:
 
     async def _claim(self, path: str) -> bool:
         stamp = mark(self._client).encode()
-        while True:
-            try:
-                await self._client.create(path, stamp, parents=True)
-            except NodeExists:
-                return False
-            except ConnectionLoss:
-                await self._client.sync(path)
+        try:
+            while True:
                 try:
-                    return (await self._client.get(path)).data == stamp
-                except NoNode:
-                    continue
-            return True
+                    await self._client.create(path, stamp, parents=True)
+                except NodeExists:
+                    return False
+                except ConnectionLoss:
+                    await self._client.sync(path)
+                    try:
+                        return (await self._client.get(path)).data == stamp
+                    except NoNode:
+                        continue
+                return True
+        except BaseException:
+            # Nobody will run it, so it must not look as if somebody did.
+            insist_later(self._client, lambda: self._take_back(path, stamp), None)
+            raise
+
+    async def _take_back(self, path: str, stamp: bytes) -> None:
+        with suppress(NoNode):
+            node = await self._client.get(path)
+            if node.data == stamp:
+                await self._client.delete(path, version=node.version)
 
     async def _mark(self, path: str, how: bytes) -> None:
         try:

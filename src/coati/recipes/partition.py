@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 from coati.client.client import BaseClient
 from coati.client.types import Node, join_path
-from coati.errors import LockLost
+from coati.errors import LockLost, NoNode
 from coati.recipes.group import Group, Membership
 from coati.recipes.held import Body, Held
-from coati.recipes.marks import Row, kazoo_row
+from coati.recipes.marks import Row, kazoo_row, patient
 
 Share = Callable[[str, Sequence[str], Sequence[str]], Sequence[str]]
 """Of a member's id, all members' ids and all items: the items of that member. All members must use the same one."""
 
-# How long a member waits for an item before it looks whether the members are still the same; they are watched besides.
+# How long the members must be the same before items change hands.
 SETTLE_S: Final = 1.0
+JOINING_S: Final = 0.05
 
 
 def every_nth(member: str, members: Sequence[str], items: Sequence[str]) -> Sequence[str]:
@@ -129,6 +131,7 @@ class Partition:
         membership = self._group.join(name=self.id)
         async with membership:
             watching = asyncio.ensure_future(self._watch())
+            watching.add_done_callback(lambda _: self._end("the client is closed"))
             try:
                 while True:
                     mine = await self._next(membership, watching)
@@ -148,8 +151,11 @@ class Partition:
             if names != self._members:
                 self._members = names
                 self._changed.set()
-                if self._current is not None:
-                    self._current.end("the members have changed")
+                self._end("the members have changed")
+
+    def _end(self, why: str) -> None:
+        if self._current is not None:
+            self._current.end(why)
 
     async def _next(self, membership: Membership, watching: asyncio.Future[None]) -> Assignment:
         while True:
@@ -157,7 +163,11 @@ class Partition:
                 # Raises what ended it; without, the client is closed.
                 watching.result()
                 raise LockLost("the client is closed")
-            if not await self._is_settled() or not membership.is_there or self.id not in self._members:
+            if not await self._is_settled():
+                continue
+            if not membership.is_there or self.id not in self._members:
+                # Our own znode is on its way, and whoever makes it does not tell.
+                await asyncio.sleep(JOINING_S)
                 continue
             mine = self._share(self.id, self._members, self.items)
             await self._free(mine)
@@ -198,7 +208,7 @@ class Partition:
         return True
 
     async def _win(self, item: str) -> None:
-        line = kazoo_row(self._client, join_path(join_path(self.path, "locks"), item))
+        line = kazoo_row(self._client, join_path(join_path(self.path, "locks"), item), waits=True)
         while True:
             place = await line.enter(self.id.encode())
             try:
@@ -212,13 +222,16 @@ class Partition:
 
     async def _is_safe(self, assignment: Assignment, membership: Membership) -> bool:
         """Watches over the session that owns the locks; False if some are gone with another one."""
-        session_id = self._client.session.id
-        node = await self._client.get(membership.path) if membership.is_there else None
+        client = patient(self._client)
+        session_id = client.session.id
+        node: Node | None = None
+        with suppress(NoNode):
+            node = await client.get(membership.path)
         owners = [place.stat.ephemeral_owner for _, place in self._places.values()]
         if node is None or any(owner != session_id for owner in (*owners, node.stat.ephemeral_owner)):
             await self._free(())
             return False
-        held = Held(self._client, node)
+        held = Held(client, node)
         try:
             await held.keep(lambda: self._lose(assignment))
         except LockLost:
@@ -226,7 +239,7 @@ class Partition:
             return False
         assignment.hold(held)
         self._current = assignment
-        if self._changed.is_set() or self._client.session.id != session_id:
+        if self._changed.is_set() or client.session.id != session_id:
             assignment.end("the members have changed")
         return True
 
@@ -234,6 +247,5 @@ class Partition:
         assignment.end("the session may be over")
 
     async def _free(self, but: Sequence[str]) -> None:
-        for item in [item for item in self._places if item not in but]:
-            line, place = self._places.pop(item)
-            await line.leave(place)
+        freed = [self._places.pop(item) for item in list(self._places) if item not in but]
+        await asyncio.gather(*(line.leave(place) for line, place in freed))

@@ -20,7 +20,7 @@ from coati.client.types import Mode, Node, join_path
 from coati.errors import BAD_VERSION, NO_NODE, NODE_EXISTS, BadVersion, ConnectionLoss, LockLost, NoNode
 from coati.recipes.held import OnLoss
 from coati.recipes.marks import Bell, children_of, create_marked, insist, insist_later, mark, patient
-from coati.recipes.queuelayout import PRIORITY, PRIORITY_MAX, SHAPES, QueueLayout
+from coati.recipes.queuelayout import PRIORITY, PRIORITY_MAX, SHAPES, QueueLayout, fixed_id, id_of
 from coati.recipes.tenure import Tenure
 from coati.recipes.wallclock import wall_clock
 
@@ -76,14 +76,15 @@ class _Hold(Tenure):
     """The ephemeral that stands for the work on an entry."""
 
     def __init__(self, client: BaseClient, node: Node, entry: str, *, version: int, on_loss: OnLoss) -> None:
-        super().__init__(client, node, on_loss=on_loss, goes_on=False)
+        super().__init__(patient(client), node, on_loss=on_loss, goes_on=False)
+        self._hurried = client
         self._entry = entry
         self._version = version
         self._stamp = node.data
 
     async def settle(self, *, is_done: bool) -> None:
         if not is_done:
-            await insist(self._client, self._give_back)
+            await insist(self._hurried, self._give_back)
             return
         session_id = self._client.session.id
         try:
@@ -100,31 +101,33 @@ class _Hold(Tenure):
             return
 
     async def _give_back(self) -> None:
-        if await is_ours(self._client, self.path, self._stamp):
-            await self._client.delete(self.path, missing_ok=True)
+        if await is_ours(self._hurried, self.path, self._stamp):
+            await self._hurried.delete(self.path, missing_ok=True)
 
     async def _finish(self) -> None:
-        client = patient(self._client)
-        once = client.with_options(retry=Retry.NONE)
+        once = self._client.with_options(retry=Retry.NONE)
         while True:
             try:
                 await once.multi([Delete(self.path), Delete(self._entry, self._version)])
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
                     raise
-                self.lose("it was given to somebody else")
-                raise self.loss() from error
+                raise self._loss("it was given to somebody else before it was done") from error
             except ConnectionLoss:
-                await client.sync(self._entry)
-                is_gone = await client.exists(self._entry) is None
-                if self._client.session.id != self._owner:
+                await self._client.sync(self._entry)
+                is_gone = await self._client.exists(self._entry) is None
+                if self._client.session.id != self.owner:
                     # Somebody else may have taken it since, and have been the one who was done with it.
-                    self.lose("the session is over, and with it what was held")
-                    raise self.loss() from None
+                    raise self._loss("the session is over, and with it what was held") from None
                 if is_gone:
                     return
                 continue
             return
+
+    def _loss(self, why: str) -> LockLost:
+        loss = LockLost(why)
+        loss.path = self.path
+        return loss
 
 
 class _Loose:
@@ -187,6 +190,7 @@ class Queue:
             raise ValueError("only Curator's queues have a lock path")
         self.path = path
         self._client = client
+        self._waiting = patient(client)
         self._shape = shape
         self._layout: QueueLayout = layout
         self._entries = path + shape.entries
@@ -194,11 +198,13 @@ class Queue:
         self._on_loss: OnLoss = on_loss
         self._clock = clock
 
-    async def put(self, data: bytes, *, priority: int = PRIORITY, delay: float | None = None) -> str:
+    async def put(
+        self, data: bytes, *, priority: int = PRIORITY, delay: float | None = None, id: str | None = None
+    ) -> str:
         """Adds an item; its name. Smaller priorities, of 0 to 999, go first; nobody gets it before `delay` seconds.
 
         Cancelled, it leaves nothing. Raises ConnectionLoss with `maybe_applied` if the answer is lost and the item is
-        not there: it was not added, or somebody was quick.
+        not there: it was not added, or somebody was quick. An `id` is for Curator's id queue: `remove` takes it.
         """
         shape = self._shape
         if not 0 <= priority <= PRIORITY_MAX:
@@ -207,8 +213,10 @@ class Queue:
             raise ValueError(f"the layout {self._layout} has no delays")
         if priority != PRIORITY and not shape.has_priority:
             raise ValueError(f"the layout {self._layout} has no priorities")
+        if (id is not None) is not shape.has_id:
+            raise ValueError(f"the layout {self._layout} {'wants an id' if shape.has_id else 'has no ids'}")
         due_ms = 0 if delay is None else int((self._clock() + delay) * 1000)
-        head = shape.head(priority, due_ms, mark(self._client))
+        head = shape.head(priority, due_ms, id or mark(self._client))
         packed = shape.pack(data)
         if shape.has_mark:
             made = await create_marked(self._client, self._entries, head, packed, mode=Mode.SEQUENTIAL)
@@ -216,6 +224,18 @@ class Queue:
             where = join_path(self._entries, head)
             made = await self._client.create(where, packed, mode=Mode.SEQUENTIAL, parents=True)
         return made.name
+
+    async def remove(self, id: str) -> int:
+        """Takes the items with this id out of a Curator id queue, unless somebody works on them; how many they were."""
+        await self._prepare()
+        removed = 0
+        for name in await children_of(self._client, self._entries):
+            if id_of(name) == fixed_id(id):
+                item = await self._take(name, PRIORITY)
+                if item is not None:
+                    await item.end(is_done=True)
+                    removed += 1
+        return removed
 
     async def size(self) -> int:
         """How many items there are, those that are held included."""
@@ -241,10 +261,19 @@ class Queue:
         return item
 
     async def _next(self, timeout: float | None) -> Item | None:
+        ends = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        # Without a server nobody can tell whether there is an item: for that a session timeout more.
+        limit = None if timeout is None else timeout + self._client.session.timeout
+        try:
+            async with asyncio.timeout(limit):
+                return await self._wait_for_one(ends)
+        except TimeoutError:
+            return None
+
+    async def _wait_for_one(self, ends: float | None) -> Item | None:
         loop = asyncio.get_running_loop()
-        ends = None if timeout is None else loop.time() + timeout
         await self._prepare()
-        with Bell(self._client) as bell:
+        with Bell(self._waiting) as bell:
             is_watching = False
             while True:
                 bell.reset()
@@ -261,17 +290,16 @@ class Queue:
                 await bell.wait(min((one for one in (left, due_s) if one is not None), default=None))
 
     async def _prepare(self) -> None:
-        await self._client.ensure(self._entries)
+        await self._waiting.ensure(self._entries)
         if self._taken is not None:
-            await self._client.ensure(self._taken)
+            await self._waiting.ensure(self._taken)
 
     async def _first(self, bell: Bell | None) -> tuple[Item | None, float | None]:
         """The first that can be had; else in how many seconds the next one is due."""
-        client = patient(self._client)
-        names = await children_of(client, self._entries, bell=bell)
+        names = await children_of(self._waiting, self._entries, bell=bell)
         taken: set[str] = set()
         if self._taken is not None:
-            taken = set(await children_of(client, self._taken, bell=bell))
+            taken = set(await children_of(self._waiting, self._taken, bell=bell))
         now_ms = self._clock() * 1000
         soonest: float | None = None
         for name, ticket in self._shape.in_order(names):
@@ -287,32 +315,32 @@ class Queue:
     async def _take(self, name: str, priority: int) -> Item | None:
         path = join_path(self._entries, name)
         try:
-            node = await self._client.get(path)
+            node = await self._waiting.get(path)
         except NoNode:
             return None
         if self._taken is not None:
             return await self._hold(node, join_path(self._taken, name))
         if not await self._delete(node):
             return None
-        head = join_path(self._entries, self._shape.head(priority, 0, mark(self._client)))
+        head = join_path(self._entries, self._shape.head(priority, 0, id_of(name) or mark(self._client)))
         loose = _Loose(self._client, head, node.data)
         return Item(self._shape.unpack(node.data), name=name, attempts=0, hold=loose)
 
     async def _delete(self, node: Node) -> bool:
         """Whether we are the one who has; raises ConnectionLoss if nobody can tell, and then the item may be lost."""
         try:
-            await self._client.with_options(retry=Retry.NONE).delete(node.path, version=node.version)
+            await self._waiting.with_options(retry=Retry.NONE).delete(node.path, version=node.version)
         except (NoNode, BadVersion):
             return False
         except ConnectionLoss:
-            await self._client.sync(node.path)
-            if await self._client.exists(node.path) is None:
+            await self._waiting.sync(node.path)
+            if await self._waiting.exists(node.path) is None:
                 raise
             return False
         return True
 
     async def _hold(self, node: Node, path: str) -> Item | None:
-        client = self._client.with_options(retry=Retry.NONE)
+        once = self._waiting.with_options(retry=Retry.NONE)
         stamp = mark(self._client).encode()
         session_id = self._client.session.id
 
@@ -323,7 +351,7 @@ class Queue:
         try:
             ops: list[Op] = [Create(path, stamp, Mode.EPHEMERAL), Set(node.path, node.data, node.version)]
             try:
-                made = (await client.multi(ops))[0]
+                made = (await once.multi(ops))[0]
                 held = made if isinstance(made, Node) else None
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
@@ -332,8 +360,8 @@ class Queue:
                     await self._prepare()
                 return None
             except ConnectionLoss:
-                await patient(self._client).sync(path)
-                held = await is_ours(patient(self._client), path, stamp)
+                await self._waiting.sync(path)
+                held = await is_ours(self._waiting, path, stamp)
             if held is None:
                 return None
             hold = _Hold(self._client, held, node.path, version=node.version + 1, on_loss=self._on_loss)

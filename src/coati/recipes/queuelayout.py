@@ -8,6 +8,7 @@
 | curator-simple (SimpleDistributedQueue) | the queue | nothing | `qn-` | as it is |
 | curator (DistributedQueue) | the queue | its lock path, if it has one | `queue-` | Curator's list of items |
 | curator-priority | as curator | as curator | `queue-1PPPPPPPP`, hexadecimal | as curator |
+| curator-id | as curator | as curator | `queue-`, id between bars | as curator |
 | curator-delay | as curator | as curator | `queue-`, due ms between bars, hexadecimal | as curator |
 """
 
@@ -22,7 +23,7 @@ from coati.errors import MarshallingError
 from coati.recipes.marks import wrap_base
 
 QueueLayout = Literal[
-    "native", "kazoo", "kazoo-locking", "curator", "curator-simple", "curator-priority", "curator-delay"
+    "native", "kazoo", "kazoo-locking", "curator", "curator-simple", "curator-priority", "curator-delay", "curator-id"
 ]
 PRIORITY: Final = 100
 PRIORITY_MAX: Final = 999
@@ -65,6 +66,17 @@ def _read_curator(name: str) -> Ticket | None:
         return None
     # What Curator's id queue puts between bars is of no consequence for the order.
     return _ticket("0", rest.rpartition("|")[2])
+
+
+def id_of(name: str) -> str | None:
+    """The id in a name of Curator's id queue; None if there is none."""
+    parts = name.split("|")
+    return parts[1] if len(parts) == 3 and parts[0] == "queue-" else None
+
+
+def fixed_id(id: str) -> str:
+    """An id as it stands in names (DistributedIdQueue.fixId)."""
+    return id.replace("/", "_").replace("|", "_")
 
 
 def _read_curator_priority(name: str) -> Ticket | None:
@@ -128,7 +140,7 @@ def _unpack_as_it_is(data: bytes) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One layout. `head(priority, due_ms, mark)` is the name of an item without its digits."""
+    """One layout. `head(priority, due_ms, mark)` is the name of an item without its digits; its id is its mark."""
 
     head: Callable[[int, int, str], str]
     read: Callable[[str], Ticket | None]
@@ -137,6 +149,7 @@ class Shape:
     has_mark: bool = False
     has_priority: bool = False
     has_delay: bool = False
+    has_id: bool = False
     pack: Callable[[bytes], bytes] = pack_as_it_is
     unpack: Callable[[bytes], list[bytes]] = _unpack_as_it_is
 
@@ -171,6 +184,13 @@ SHAPES: Final[dict[QueueLayout, Shape]] = {
         lambda priority, due_ms, mark: f"queue-1{priority:08X}",
         _read_curator_priority,
         has_priority=True,
+        pack=pack_items,
+        unpack=unpack_items,
+    ),
+    "curator-id": Shape(
+        lambda priority, due_ms, mark: f"queue-|{fixed_id(mark)}|",
+        _read_curator,
+        has_id=True,
         pack=pack_items,
         unpack=unpack_items,
     ),

@@ -22,12 +22,12 @@ class Tenure(Held, ABC):
         self, client: BaseClient, node: Node, *, error: type[LockLost] = LockLost, on_loss: OnLoss, goes_on: bool
     ) -> None:
         super().__init__(client, node, error=error)
-        self._owner = node.stat.ephemeral_owner
+        self._session_id = node.stat.ephemeral_owner
         self._body = Body(on_loss)
         self._goes_on = goes_on
         self._is_inside = False
-        self._is_lost = False
-        self._is_settled = False
+        self._was_lost = False
+        self._has_ended = False
 
     @abstractmethod
     async def settle(self, *, is_done: bool) -> None:
@@ -38,7 +38,7 @@ class Tenure(Held, ABC):
         try:
             await self.keep(self._note)
             # A new session may have come before `keep` began to listen: then the znode is the old one's.
-            if self._owner == self._client.session.id:
+            if self._session_id == self._client.session.id:
                 return True
         except LockLost:
             pass
@@ -49,23 +49,28 @@ class Tenure(Held, ABC):
         return False
 
     def _note(self) -> None:
-        self._is_lost = True
+        self._was_lost = True
         if self._is_inside:
             self._body.on_lost()
 
     async def end(self, *, is_done: bool = False) -> None:
         """Gives it up; once is enough."""
         self.let_go()
-        if not self._is_settled:
-            self._is_settled = True
+        if self._has_ended:
+            return
+        self._has_ended = True
+        if self._was_lost and not is_done and not self._client.is_closed:
+            # No server answers, or there is nothing left: whoever has lost it should hear so at once.
+            self._client.spawn(self.settle(is_done=False))
+        else:
             await self.settle(is_done=is_done)
 
     async def __aenter__(self) -> Self:
-        if self._is_settled:
+        if self._has_ended:
             raise RuntimeError("this is over; a block is entered once")
         self._body.enter()
         self._is_inside = True
-        if self._is_lost:
+        if self._was_lost:
             # Lost between the victory and the block: its first await ends it.
             self._body.on_lost()
         return self
@@ -85,4 +90,4 @@ class Tenure(Held, ABC):
             return True
         finally:
             await self.end(is_done=is_done)
-        return self._goes_on and self._is_lost and isinstance(error, LockLost)
+        return self._goes_on and self._was_lost and isinstance(error, LockLost)

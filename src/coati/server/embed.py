@@ -12,7 +12,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from pathlib import Path
 from socket import SocketKind, socket
@@ -159,7 +159,20 @@ class GuardedLoop:
         return await self._loop.create_connection(make, host, port)
 
     async def connect_accepted_socket(self, make: Callable[[], P], sock: socket) -> tuple[asyncio.Transport, P]:
-        return await self._loop.connect_accepted_socket(make, sock)
+        # Whoever is cancelled closes the socket, and so does uvloop: by then the number may be somebody else's file.
+        taken = socket(fileno=sock.detach())
+        return await self._finish(self._loop.connect_accepted_socket(make, taken))
+
+    async def _finish(
+        self, work: Coroutine[object, object, tuple[asyncio.Transport, P]]
+    ) -> tuple[asyncio.Transport, P]:
+        """Makes a transport of a socket that stands, in any case; who has been cancelled does not want it."""
+        task = self._loop.create_task(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_drop)
+            raise
 
     async def getaddrinfo(self, host: str, port: int | None, *, type: SocketKind) -> Sequence[object]:
         return await self._loop.getaddrinfo(host, port, type=type)
@@ -355,6 +368,11 @@ class Server:
             self._disk.abandon()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _drop(task: asyncio.Task[tuple[asyncio.Transport, P]]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result()[0].abort()
 
 
 async def _pause(delay_s: float) -> None:

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import queue
 import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from coati.client.client import BaseClient
 from coati.client.types import USE_SESSION, Timeout
 from coati.errors import ClientClosed, LockLost
-from coati.recipes.held import Held
+from coati.recipes.claim import HOLDER
 from coati.sync.loop import Job, LoopThread, running
 
 T = TypeVar("T")
 A = TypeVar("A")
 R = TypeVar("R")
 C = TypeVar("C", bound=BaseClient)
-H = TypeVar("H", bound=Held)
 
 OnLoss = Callable[[LockLost], None]
 """Is called once, on a helper thread, when what was held is lost, with the reason. It may use the client."""
@@ -69,7 +71,15 @@ class Bridge:
         if loop is None:
             coroutine.close()
             loop = self.loop
-        return loop.call(coroutine, undo)
+        return loop.call(coroutine, undo, _as_thread())
+
+    def ask(self, coroutine: Coroutine[object, object, T]) -> T:
+        """See LoopThread.ask."""
+        loop = self._loop
+        if loop is None:
+            coroutine.close()
+            loop = self.loop
+        return loop.ask(coroutine)
 
     def do(self, function: Callable[[], T]) -> T:
         """What the function returns when the loop calls it."""
@@ -82,9 +92,9 @@ class Bridge:
         return lambda: loop.post(lambda: _cancel(task))
 
     @property
-    def has_started(self) -> bool:
-        """There may be something to close."""
-        return self._loop is not None
+    def is_ours_to_close(self) -> bool:
+        """There may be something to close; what a parent process has started is not ours to end."""
+        return self._loop is not None and self._loop.refusal is None
 
     def __del__(self) -> None:
         loop, client = self._loop, self._client
@@ -93,6 +103,13 @@ class Bridge:
         # Before the warning, which may be turned into an error.
         loop.post(lambda: loop.keep_until_done(client.aclose()))
         warnings.warn(f"unclosed {client!r}", ResourceWarning, source=client, stacklevel=1)
+
+
+def _as_thread() -> Context:
+    # Each call is a task of its own: what was acquired by one belongs to the thread, and is released by another.
+    context = copy_context()
+    context.run(HOLDER.set, threading.current_thread())
+    return context
 
 
 def _cancel(task: asyncio.Task[object]) -> None:
@@ -108,6 +125,11 @@ class Mirror(Generic[A]):
 
     def __repr__(self) -> str:
         return repr(self._it).replace("<", "<sync ", 1)
+
+    def _view(self, it: A) -> Self:
+        view = copy.copy(self)
+        view._it = it
+        return view
 
 
 def original(mirror: Mirror[A]) -> A:
@@ -128,14 +150,9 @@ class Opened(Mirror[C]):
             raise
         return self
 
-    def _view(self, it: C) -> Self:
-        view = copy.copy(self)
-        view._it = it
-        return view
-
     def close(self) -> None:
         """Ends the session: its ephemerals go, watches end, waiting calls fail with ClientClosed. Can be repeated."""
-        if self._on.has_started:
+        if self._on.is_ours_to_close:
             self._on.call(self._it.aclose())
             self._on.end()
 
@@ -169,9 +186,9 @@ class Polled(ABC, Generic[T]):
     def __next__(self) -> T:
         return self._take(-1)
 
-    def poll(self, timeout: float = 0.0) -> T:
-        """The next one, if it comes within so many seconds; raises TimeoutError, or StopIteration at the end."""
-        return self._take(max(timeout, 0.0))
+    def poll(self, timeout: float | None = None) -> T:
+        """The next one; raises TimeoutError after so many seconds (0 takes what is there), StopIteration at the end."""
+        return self._take(-1 if timeout is None else max(timeout, 0.0))
 
     def _take(self, timeout: float) -> T:
         if not self._turn.acquire(timeout=timeout):
@@ -193,8 +210,8 @@ class Polled(ABC, Generic[T]):
             self._turn.release()
 
     def _wait_a_turn(self, job: Job[T]) -> None:
-        # What is there already comes in the first step of the job: that has been made once the loop has answered.
-        self._steps_on.do(_nothing)
+        # What is there already comes in the first step of the job's task: that is made before this one's.
+        self._steps_on.call(_nothing())
         if not job.is_over:
             raise TimeoutError("nothing came in time")
 
@@ -204,7 +221,7 @@ class Polled(ABC, Generic[T]):
             job.loop.withdraw(job)
 
 
-def _nothing() -> None:
+async def _nothing() -> None:
     return None
 
 
@@ -247,6 +264,29 @@ class PolledMirror(Mirror[A], Polled[T], Generic[A, T]):
         Polled.__init__(self, on)
 
 
+class Block(Generic[T]):
+    """`with` around what is `async with` there."""
+
+    def __init__(self, it: AbstractAsyncContextManager[T, bool | None], on: Bridge) -> None:
+        self._it = it
+        self._on = on
+
+    def __enter__(self) -> T:
+        return self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._on.call(self._it.__aexit__(kind, error, trace))
+
+
+@asynccontextmanager
+async def on_the_loop(block: AbstractContextManager[T, bool | None]) -> AsyncGenerator[T, None]:
+    """Enters and leaves a plain block there."""
+    with block as got:
+        yield got
+
+
 class _Asked(Exception):
     """The function's value is needed to go on."""
 
@@ -274,37 +314,101 @@ def asking(
             answers[:] = [function(questions[-1])]
 
 
+class Serving(Mirror[A]):
+    """Runs functions of the caller's for a coroutine that awaits them, on the thread that waits for the coroutine."""
+
+    def __init__(self, it: A, on: Bridge) -> None:
+        super().__init__(it, on)
+        self._work: queue.SimpleQueue[Callable[[], None] | None] | None = None
+
+    def _serve(self, coroutine: Coroutine[object, object, T]) -> T:
+        """The coroutine's result; what it has called by `_called` until then is run here."""
+        if self._work is not None:
+            coroutine.close()
+            raise RuntimeError("this runs already")
+        work = self._work = queue.SimpleQueue()
+
+        async def served() -> T:
+            try:
+                return await coroutine
+            finally:
+                work.put(None)
+
+        try:
+            job = self._on.loop.start(served(), _as_thread())
+        except BaseException:
+            coroutine.close()
+            self._work = None
+            raise
+        try:
+            while (one := work.get()) is not None:
+                one()
+            job.lock.acquire()
+        except BaseException:
+            job.loop.withdraw(job)
+            raise
+        finally:
+            self._work = None
+        return job.outcome()
+
+    async def _called(self, function: Callable[[], T]) -> T:
+        """On the loop: what the function returned, or raised, where `_serve` waits."""
+        loop, work = self._on.loop, self._work
+        assert work is not None
+        answer: asyncio.Future[T] = loop.loop.create_future()
+
+        def run() -> None:
+            try:
+                result = function()
+            except Exception as error:
+                failure = error
+                loop.post(lambda: None if answer.done() else answer.set_exception(failure))
+            else:
+                loop.post(lambda: None if answer.done() else answer.set_result(result))
+
+        work.put(run)
+        return await answer
+
+
 # --- what is held ---------------------------------------------------------------------------------
 
 
-class Holding(Mirror[H]):
-    """What is held: `check`, `is_held` and `lost` tell whether it still is. Nothing interrupts the block."""
+class Losable(Protocol):
+    """Something of the async client that can be lost."""
 
-    def lost(self, timeout: float | None = None) -> str | None:
-        """Waits until it is lost and returns the reason; None if it is still held after so many seconds."""
-        return self._on.call(_within(self._it.lost(), timeout))
+    async def lost(self) -> str: ...
+
+    def loss(self) -> LockLost: ...
+
+
+H = TypeVar("H", bound=Losable)
 
 
 class Winning(Mirror[A]):
-    """A block around something held. A thread cannot be cancelled: `on_loss` is told instead, on a helper thread."""
+    """Something held, or what leads to it. A block in a thread cannot be cancelled: `on_loss` is called instead."""
 
     def __init__(self, it: A, on: Bridge, on_loss: OnLoss | None = None) -> None:
         super().__init__(it, on)
         self._on_loss = on_loss
-        self._stop: Callable[[], None] | None = None
+        # By thread, since one object may have a block in each.
+        self._stops: dict[int, list[Callable[[], None]]] = {}
 
     def _watch_over(self, held: H) -> H:
         if self._on_loss is not None:
-            self._stop = self._on.background(_tell(held, self._on_loss))
+            stop = self._on.background(_tell(held, self._on_loss))
+            self._stops.setdefault(threading.get_ident(), []).append(stop)
         return held
 
     def _let_go(self) -> None:
-        stop, self._stop = self._stop, None
-        if stop is not None:
-            stop()
+        stops = self._stops.get(threading.get_ident())
+        if stops:
+            stops.pop()()
+            if not stops:
+                del self._stops[threading.get_ident()]
 
 
-async def _within(coroutine: Coroutine[object, object, T], timeout: float | None) -> T | None:
+async def within(coroutine: Coroutine[object, object, T], timeout: float | None) -> T | None:
+    """Its result; None after so many seconds."""
     try:
         async with asyncio.timeout(timeout):
             return await coroutine
@@ -312,7 +416,17 @@ async def _within(coroutine: Coroutine[object, object, T], timeout: float | None
         return None
 
 
-async def _tell(held: Held, on_loss: OnLoss) -> None:
+async def happened(coroutine: Coroutine[object, object, None], timeout: float | None) -> bool:
+    """Whether it came to its end within so many seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            await coroutine
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _tell(held: Losable, on_loss: OnLoss) -> None:
     await held.lost()
     # Not on the loop: what the callback does may wait for the loop.
     threading.Thread(target=on_loss, args=(held.loss(),), name="coati.on_loss", daemon=True).start()

@@ -8,16 +8,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from types import TracebackType
-from typing import Self
+from typing import Self, overload
 
-from coati.client.client import SessionView as AsyncSessionView
+from coati.client.codecs import Codec
 from coati.client.core import OnExpired
 from coati.client.hosts import HostProvider
-from coati.client.ops import Check, Op, OpResult, Read, ReadResult
+from coati.client.ops import Op, OpResult, Read, ReadResult
 from coati.client.retry import Retry
 from coati.client.tls import TLS
-from coati.client.transaction import Transaction as AsyncTransaction
 from coati.client.types import (
     ANY,
     KEEP,
@@ -28,7 +26,6 @@ from coati.client.types import (
     Auth,
     ClientInfo,
     EnsembleConfig,
-    Event,
     Keep,
     Mode,
     Node,
@@ -39,204 +36,39 @@ from coati.client.types import (
     Timeout,
     WatchMode,
 )
-from coati.client.watching import Trigger as AsyncTrigger
-from coati.client.watching import Watch as AsyncWatch
 from coati.recipes.client import Client as AsyncClient
-from coati.recipes.held import Held as AsyncHeld
-from coati.sync.bridge import Bridge, Holding, Mirror, Opened, PolledMirror, Steps, asking, original
-
-
-class Trigger(Mirror[AsyncTrigger]):
-    """Waits for one change: give it to `get`, `exists` or `children` as `watch=`, then `trigger.wait()`.
-
-    A lost connection does not fire it: the next server is asked what happened meanwhile. The end of the session, if no
-    new one follows, fires it with a RESYNC. A trigger belongs to one request at a time; then it can be given again.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(AsyncTrigger(), Bridge())
-
-    @property
-    def event(self) -> Event | None:
-        """What has happened, or None so far."""
-        return self._it.event
-
-    @property
-    def has_fired(self) -> bool:
-        """The change has happened."""
-        return self._it.has_fired
-
-    def wait(self, timeout: float | None = None) -> Event:
-        """The event; raises TimeoutError after so many seconds. Can be asked again."""
-        return self._on.call(self._it.wait(timeout))
-
-    def close(self) -> None:
-        """Waits no more; the server is told if nobody else waits for it."""
-        self._on.do(lambda: self._it.close())
-
-    def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
-
-
-class Watch(PolledMirror[AsyncWatch, Event]):
-    """Events of a path, and of all below it if it is recursive: `with client.watch(path) as events`, `for`.
-
-    It is armed when the block is entered. A RESYNC event stands where some may be missing: after each reconnect, since
-    servers do not report what happened meanwhile, and where more than `buffer` events waited unread (the oldest are
-    dropped). Read again what you depend on, then go on. The end of the session ends it, after a RESYNC.
-    """
-
-    async def _advance(self) -> Event:
-        return await self._it.__anext__()
-
-    def close(self) -> None:
-        """No more events; the server is told if nobody else waits for them. Whoever iterates comes to the end."""
-        self._on.do(lambda: self._it.close())
-
-    def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
-
-
-class Transaction(Mirror[AsyncTransaction]):
-    """`with client.transaction() as t: t.create(...); t.set(...)`. The end of the block sends it, once.
-
-    `results` then has one entry for each operation. A block that raises sends nothing. Raises MultiError.
-    """
-
-    @property
-    def ops(self) -> list[Op]:
-        """What has been gathered."""
-        return self._it.ops
-
-    @property
-    def results(self) -> list[OpResult] | None:
-        """One for each operation, once the block has ended."""
-        return self._it.results
-
-    def create(
-        self,
-        path: str,
-        data: bytes = b"",
-        *,
-        mode: Mode = Mode.PERSISTENT,
-        ttl: float | None = None,
-        acl: ACLs | None = None,
-    ) -> None:
-        """Its result is a Node."""
-        self._it.create(path, data, mode=mode, ttl=ttl, acl=acl)
-
-    def set(self, path: str, data: bytes, *, version: int = ANY) -> None:
-        """Its result is a Stat."""
-        self._it.set(path, data, version=version)
-
-    def delete(self, path: str, *, version: int = ANY) -> None:
-        """Its result is None."""
-        self._it.delete(path, version=version)
-
-    def check(self, path: str, *, version: int = ANY) -> None:
-        """Nothing happens unless the znode is there and has this version."""
-        self._it.check(path, version=version)
-
-    def add(self, op: Op) -> None:
-        """An operation made elsewhere, as the guard of a lock."""
-        self._it.add(op)
-
-    def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._on.call(self._it.__aexit__(kind, error, trace))
-
-
-class SessionView(Mirror[AsyncSessionView]):
-    """What the client knows of its session."""
-
-    @property
-    def id(self) -> int:
-        """As the server knows it; 0 before the first connection."""
-        return self._it.id
-
-    @property
-    def timeout(self) -> float:
-        """Seconds, as negotiated; before that, as asked for."""
-        return self._it.timeout
-
-    @property
-    def state(self) -> State:
-        """Now; `Client.states` tells the changes."""
-        return self._it.state
-
-    @property
-    def server(self) -> str:
-        """ "host:port" of the current or last server, or empty."""
-        return self._it.server
-
-    @property
-    def read_only(self) -> bool:
-        """The server has no quorum and takes no writes."""
-        return self._it.read_only
-
-    @property
-    def deadline(self) -> float:
-        """Until then, on the loop's clock in seconds, no server can have expired the session; 0 if nobody knows."""
-        return self._it.deadline
-
-    @property
-    def last_zxid(self) -> int:
-        """The newest transaction that the client has heard of."""
-        return self._it.last_zxid
-
-    @property
-    def token(self) -> SessionToken:
-        """What `resume=` of another client takes, once this one is gone without closing."""
-        return self._on.do(lambda: self._it.token)
-
-
-class Held(Holding[AsyncHeld]):
-    """What is held. `path` is the znode that stands for it, `token` its czxid: later holders have larger ones."""
-
-    @property
-    def path(self) -> str:
-        """The znode that stands for it."""
-        return self._it.path
-
-    @property
-    def token(self) -> int:
-        """Its czxid: later holders have larger ones."""
-        return self._it.token
-
-    @property
-    def deadline(self) -> float:
-        """Until then, on the loop's clock, it is certainly ours; later as the server goes on answering. 0 once lost."""
-        return self._on.do(lambda: self._it.deadline)
-
-    @property
-    def is_held(self) -> bool:
-        """It is certainly ours now."""
-        return self._on.do(lambda: self._it.is_held)
-
-    def check(self) -> None:
-        """Raises LockLost (LeadershipLost of an office) unless it is certainly ours."""
-        self._on.do(lambda: self._it.check())
-
-    def guard(self) -> Check:
-        """For `multi`: the server itself refuses the transaction, with NoNode, if this is not held any more."""
-        return self._it.guard()
+from coati.recipes.counter import CounterLayout
+from coati.recipes.election import ElectionLayout
+from coati.recipes.group import GroupLayout
+from coati.recipes.line import Layout
+from coati.recipes.partition import SETTLE_S, Share, every_nth
+from coati.recipes.queuelayout import QueueLayout
+from coati.recipes.registry import RegistryLayout
+from coati.recipes.value import ValueCodec
+from coati.sync.bridge import Bridge, OnLoss, Opened, Steps, T, asking, original
+from coati.sync.recipes import (
+    Barrier,
+    Counter,
+    DoubleBarrier,
+    Election,
+    EphemeralKeeper,
+    ExclusiveLock,
+    Group,
+    IdSequence,
+    LeaderScheduler,
+    Lease,
+    Lock,
+    MultiLock,
+    Once,
+    Partition,
+    Queue,
+    Registry,
+    RWLock,
+    Semaphore,
+    TtlKeeper,
+    Value,
+)
+from coati.sync.views import QuotaView, SessionView, Stream, Transaction, TreeCache, Trigger, TypedClient, Watch
 
 
 class Client(Opened[AsyncClient]):
@@ -317,6 +149,15 @@ class Client(Opened[AsyncClient]):
         """A view in which `prefix` is the root; the same session. The znode is not created."""
         return self._view(self._it.chroot(prefix))
 
+    def typed(self, codec: Codec[T]) -> TypedClient[T]:
+        """A view whose data are values of a type: `coati.TEXT`, `coati.json_codec()` or any other codec says how."""
+        return TypedClient(self._it.typed(codec), self._on)
+
+    @property
+    def quota(self) -> QuotaView:
+        """The quotas of subtrees."""
+        return QuotaView(self._it.quota, self._on)
+
     def with_options(
         self, *, timeout: Timeout | Keep = KEEP, retry: Retry | None = None, default_acl: ACLs | None = None
     ) -> Self:
@@ -325,27 +166,27 @@ class Client(Opened[AsyncClient]):
 
     def get(self, path: str, *, watch: Trigger | None = None) -> Node:
         """A znode. `watch` fires when its data changes or it goes. Raises NoNode, NoAuth."""
-        return self._on.call(self._it.get(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.get(path, watch=None if watch is None else original(watch)))
 
     def exists(self, path: str, *, watch: Trigger | None = None) -> Stat | None:
         """Its Stat, or None. `watch` fires when it is created, changes or goes. Raises NoAuth."""
-        return self._on.call(self._it.exists(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.exists(path, watch=None if watch is None else original(watch)))
 
     def children(self, path: str, *, watch: Trigger | None = None) -> list[str]:
         """The names of its children, sorted. `watch` fires when one comes or goes, or the znode goes. Raises NoNode."""
-        return self._on.call(self._it.children(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.children(path, watch=None if watch is None else original(watch)))
 
     def get_acl(self, path: str) -> AclInfo:
         """Its ACL; without ADMIN, hashes of passwords are hidden. Raises NoNode, NoAuth."""
-        return self._on.call(self._it.get_acl(path))
+        return self._on.ask(self._it.get_acl(path))
 
     def sync(self, path: str = "/") -> int:
         """The server has caught up with the leader: later reads see all writes done before. The zxid of now."""
-        return self._on.call(self._it.sync(path))
+        return self._on.ask(self._it.sync(path))
 
     def count(self, path: str) -> int:
         """How many znodes are below it. Raises NoNode."""
-        return self._on.call(self._it.count(path))
+        return self._on.ask(self._it.count(path))
 
     def ephemerals(self, prefix: str = "/") -> list[str]:
         """The paths of this session's ephemerals that begin with `prefix`, sorted."""
@@ -382,15 +223,19 @@ class Client(Opened[AsyncClient]):
         Raises NodeExists, NoNode (no parent, unless `parents`), NoChildrenForEphemerals, InvalidACL, NoAuth; and
         ConnectionLoss with `maybe_applied` where it cannot be found out whether it was made.
         """
-        return self._on.call(self._it.create(path, data, mode=mode, ttl=ttl, acl=acl, parents=parents))
+        return self._on.ask(self._it.create(path, data, mode=mode, ttl=ttl, acl=acl, parents=parents))
 
     def ensure(self, path: str, data: bytes = b"", *, acl: ACLs | None = None) -> bool:
         """Makes a persistent znode, and its parents, unless it is there; whether it was made."""
         return self._on.call(self._it.ensure(path, data, acl=acl))
 
     def set(self, path: str, data: bytes, *, version: int = ANY) -> Stat:
-        """Sets the data. Raises NoNode, BadVersion, NoAuth."""
-        return self._on.call(self._it.set(path, data, version=version))
+        """Sets the data. Raises NoNode, BadVersion, NoAuth.
+
+        With a version it is repeated after a lost connection; BadVersion then has `maybe_applied` if it may be
+        our own doing that the version is another one.
+        """
+        return self._on.ask(self._it.set(path, data, version=version))
 
     def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat:
         """Sets the data of a znode, and makes it if it is not there."""
@@ -401,8 +246,12 @@ class Client(Opened[AsyncClient]):
         return asking(self._on, fn, lambda asked: self._it.update(path, asked))
 
     def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None:
-        """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth."""
-        self._on.call(self._it.delete(path, version=version, missing_ok=missing_ok))
+        """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth.
+
+        With a version it is repeated after a lost connection; NoNode then has `maybe_applied`: we may have
+        deleted it.
+        """
+        self._on.ask(self._it.delete(path, version=version, missing_ok=missing_ok))
 
     def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
         """Deletes a znode and all below it, so many in one multi; how many there were. None is no error."""
@@ -410,11 +259,11 @@ class Client(Opened[AsyncClient]):
 
     def set_acl(self, path: str, acl: ACLs, *, version: int = ANY) -> Stat:
         """Sets the ACL; `version` is `stat.aversion`. Raises NoNode, BadVersion, InvalidACL, NoAuth."""
-        return self._on.call(self._it.set_acl(path, acl, version=version))
+        return self._on.ask(self._it.set_acl(path, acl, version=version))
 
     def multi(self, ops: Iterable[Op]) -> list[OpResult]:
         """All of them or none, in one transaction. Raises MultiError, whose `index` and `results` tell what failed."""
-        return self._on.call(self._it.multi(list(ops)))
+        return self._on.ask(self._it.multi(list(ops)))
 
     def transaction(self) -> Transaction:
         """`with client.transaction() as t:` gathers operations; the end of the block sends them as one multi."""
@@ -422,7 +271,7 @@ class Client(Opened[AsyncClient]):
 
     def multi_read(self, ops: Iterable[Read]) -> list[ReadResult]:
         """Several reads in one request, of one state of the tree; an error takes the place of what failed."""
-        return self._on.call(self._it.multi_read(list(ops)))
+        return self._on.ask(self._it.multi_read(list(ops)))
 
     def reconfig(
         self,
@@ -432,7 +281,8 @@ class Client(Opened[AsyncClient]):
         members: Sequence[str] | None = None,
         from_version: int = -1,
     ) -> EnsembleConfig:
-        """Changes the ensemble: server lines to `join`, sids to `leave`, or all `members`, if `from_version` is now's.
+        """Changes the ensemble: server lines to `join`, sids to `leave`, or all `members`, if `from_version` is
+        now's.
 
         Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
         """
@@ -443,3 +293,189 @@ class Client(Opened[AsyncClient]):
     ) -> Watch:
         """Events of a path, or with `recursive` of all below it too; see Watch. Needs a server of 3.6 or newer."""
         return Watch(self._it.watch(path, recursive=recursive, mode=mode, buffer=buffer), self._on)
+
+    def values(self, path: str) -> Stream[Node | None]:
+        """The znode now, then every newer one, None while it is missing; bursts come as one. Needs no block to
+        start.
+
+        It goes on over lost connections and new sessions, and ends with the client. Raises NoAuth.
+        """
+        return Stream(self._it.values(path), self._on)
+
+    def members(self, path: str) -> Stream[frozenset[str]]:
+        """The names of the children now, then every newer set; empty while the znode is missing. Else as `values`."""
+        return Stream(self._it.members(path), self._on)
+
+    def cache(self, path: str, *, recursive: bool = True, depth: int | None = None, data: bool = True) -> TreeCache:
+        """A copy of a tree, or of so many levels of it below `path`, or of one znode, that follows the servers."""
+        return TreeCache(self._it.cache(path, recursive=recursive, depth=depth, data=data), self._on)
+
+    def election(
+        self, path: str, *, id: bytes, layout: ElectionLayout = "native", on_loss: OnLoss | None = None
+    ) -> Election:
+        """An office that one of all who stand for it holds: `with` it, `.terms()`, `.observe()`."""
+        return Election(self._it.election(path, id=id, layout=layout, on_loss="flag"), self._on, on_loss)
+
+    def group(self, path: str, *, layout: GroupLayout = "native") -> Group:
+        """Who is there: `with group.join(data):`, `.members()`."""
+        return Group(self._it.group(path, layout=layout), self._on)
+
+    def ephemeral(self, path: str, data: bytes = b"") -> EphemeralKeeper:
+        """An ephemeral znode that is kept across sessions while the block lasts."""
+        return EphemeralKeeper(self._it.ephemeral(path, data), self._on)
+
+    def ttl_node(self, path: str, data: bytes = b"", *, ttl: float) -> TtlKeeper:
+        """A znode with a TTL in seconds, touched in time while the block lasts."""
+        return TtlKeeper(self._it.ttl_node(path, data, ttl=ttl), self._on)
+
+    def registry(self, path: str, *, layout: RegistryLayout = "curator") -> Registry:
+        """Services and who offers them: `.register(instance)`, `.provider(service)`."""
+        return Registry(self._it.registry(path, layout=layout), self._on)
+
+    def barrier(self, path: str) -> Barrier:
+        """Holds everybody back who waits, while it is up."""
+        return Barrier(self._it.barrier(path), self._on)
+
+    def double_barrier(self, path: str, n: int, *, id: bytes = b"") -> DoubleBarrier:
+        """Lets members in when `n` are there, and out together."""
+        return DoubleBarrier(self._it.double_barrier(path, n, id=id), self._on)
+
+    def sequence(self, path: str, *, cache: int = 1) -> IdSequence:
+        """Numbers that nobody gets twice, `cache` of them at a time."""
+        return IdSequence(self._it.sequence(path, cache=cache), self._on)
+
+    def queue(self, path: str, *, layout: QueueLayout = "native", lock_path: str | None = None) -> Queue:
+        """Items that wait for consumers: `.put(data)`, `.take()`."""
+        return Queue(self._it.queue(path, layout=layout, lock_path=lock_path, on_loss="flag"), self._on)
+
+    def lease(self, path: str, duration: float, *, id: str | None = None, count: int | None = None) -> Lease:
+        """A right for so many seconds, without waiting. Without an `id` only this object can renew it."""
+        return Lease(self._it.lease(path, duration, id=id, count=count), self._on)
+
+    def partition(
+        self, path: str, items: Iterable[str], *, id: str, settle: float = SETTLE_S, share: Share = every_nth
+    ) -> Partition:
+        """Items shared out among members: `.assignments()`."""
+        return Partition(self._it.partition(path, list(items), id=id, settle=settle, share=share), self._on)
+
+    def once(self, path: str) -> Once:
+        """Jobs by key, each run by one member and at most once."""
+        return Once(self._it.once(path), self._on)
+
+    def leader_scheduler(self, path: str, *, id: bytes) -> LeaderScheduler:
+        """Jobs at regular times, run by whoever leads."""
+        return LeaderScheduler(self._it.leader_scheduler(path, id=id), self._on)
+
+    def lock(
+        self,
+        path: str,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss | None = None,
+        layout: Layout = "native",
+        reentrant: bool = False,
+    ) -> Lock:
+        """A fair lock: `with zk.lock("/locks/job", timeout=5) as held:`. See Lock."""
+        return Lock(
+            self._it.lock(path, id=id, timeout=timeout, on_loss="flag", layout=layout, reentrant=reentrant),
+            self._on,
+            on_loss,
+        )
+
+    def exclusive_lock(
+        self,
+        path: str,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss | None = None,
+        reentrant: bool = False,
+    ) -> ExclusiveLock:
+        """A lock that is one znode, `path` itself: whoever creates it first. Not fair; see ExclusiveLock."""
+        return ExclusiveLock(
+            self._it.exclusive_lock(path, id=id, timeout=timeout, on_loss="flag", reentrant=reentrant),
+            self._on,
+            on_loss,
+        )
+
+    def rwlock(
+        self,
+        path: str,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss | None = None,
+        layout: Layout = "native",
+        reentrant: bool = False,
+    ) -> RWLock:
+        """Readers together, writers alone: `with zk.rwlock("/conf").read():`. See RWLock."""
+        return RWLock(
+            self._it.rwlock(path, id=id, timeout=timeout, on_loss="flag", layout=layout, reentrant=reentrant),
+            self._on,
+            on_loss,
+        )
+
+    def semaphore(
+        self,
+        path: str,
+        permits: int,
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss | None = None,
+        layout: Layout = "native",
+    ) -> Semaphore:
+        """At most so many holders: `with zk.semaphore("/pool", 3) as held:`. See Semaphore."""
+        return Semaphore(
+            self._it.semaphore(path, permits, id=id, timeout=timeout, on_loss="flag", layout=layout), self._on, on_loss
+        )
+
+    def semaphore_mutex(
+        self, path: str, *, id: bytes = b"", timeout: float | None = None, on_loss: OnLoss | None = None
+    ) -> Semaphore:
+        """A lock in the layout of Curator's InterProcessSemaphoreMutex: a semaphore with one permit."""
+        return Semaphore(self._it.semaphore_mutex(path, id=id, timeout=timeout, on_loss="flag"), self._on, on_loss)
+
+    def multilock(
+        self,
+        paths: Sequence[str],
+        *,
+        id: bytes = b"",
+        timeout: float | None = None,
+        on_loss: OnLoss | None = None,
+        layout: Layout = "native",
+        reentrant: bool = False,
+    ) -> MultiLock:
+        """All of these locks or none: `with zk.multilock(["/a", "/b"]) as held:`. See MultiLock."""
+        return MultiLock(
+            self._it.multilock(paths, id=id, timeout=timeout, on_loss="flag", layout=layout, reentrant=reentrant),
+            self._on,
+            on_loss,
+        )
+
+    @overload
+    def counter(self, path: str, *, layout: CounterLayout = "native", default: int = 0) -> Counter[int]: ...
+
+    @overload
+    def counter(self, path: str, *, layout: CounterLayout = "native", default: float) -> Counter[float]: ...
+
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: float = 0
+    ) -> Counter[int] | Counter[float]:
+        """A number that many add to; a float if `default` is one."""
+        if isinstance(default, int):
+            return Counter(self._it.counter(path, default=default, layout=layout), self._on)
+        return Counter(self._it.counter(path, default=default, layout=layout), self._on)
+
+    @overload
+    def value(self, path: str) -> Value[bytes]: ...
+
+    @overload
+    def value(self, path: str, codec: ValueCodec[T]) -> Value[T]: ...
+
+    def value(self, path: str, codec: ValueCodec[T] | None = None) -> Value[T] | Value[bytes]:
+        """A value that is changed by comparing, and watched; bytes without a codec."""
+        if codec is None:
+            return Value(self._it.value(path), self._on)
+        return Value(self._it.value(path, codec), self._on)

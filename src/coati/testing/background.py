@@ -223,7 +223,7 @@ class BackgroundEnsemble:
         return self._background.run(self._make_root(path))
 
     async def _make_root(self, path: str) -> None:
-        await (await self._keeping()).create(path)
+        await (await self._keeping()).ensure(path)
 
     def empty_root(self, path: str) -> Done[list[str]]:
         """Deletes it with all below; what a test should not have left behind, in words."""

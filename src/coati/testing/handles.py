@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from coati.client.client import BaseClient
-from coati.errors import NoNode
+from coati.errors import ConnectionLoss, NoNode
 from coati.testing.ensemble import HasSession, Member, Token
 
 T_co = TypeVar("T_co", covariant=True)
+# How often a root is emptied anew because a connection was lost meanwhile.
+ATTEMPTS: Final = 10
 
 
 class Done(Protocol[T_co]):
@@ -121,17 +123,27 @@ class Bed(AnyEnsemble, Protocol):
 
 
 async def emptied(keeper: BaseClient, path: str) -> list[str]:
-    """`Bed.empty_root` by a client."""
-    found: list[str] = []
+    """`Bed.empty_root` by a client. Connections may be lost in it: a test's faults have only just been repaired."""
+    found: dict[str, None] = {}
+    for _ in range(ATTEMPTS):
+        try:
+            await _empty(keeper, path, found)
+        except ConnectionLoss:
+            continue
+        return list(found)
+    raise ConnectionLoss(f"{path} could not be emptied")
+
+
+async def _empty(keeper: BaseClient, path: str, found: dict[str, None]) -> None:
     try:
         await keeper.sync(path)
         async for node in keeper.walk(path):
             if node.stat.ephemeral_owner:
-                found.append(f"ephemeral {node.path} of session {node.stat.ephemeral_owner:#x}, which is still open")
+                owner = f"session {node.stat.ephemeral_owner:#x}"
+                found[f"ephemeral {node.path} of {owner}, which is still open"] = None
     except NoNode:
-        return []
+        return
     await keeper.delete_tree(path)
-    return found
 
 
 class Faults:

@@ -147,13 +147,15 @@ class MemoryBackend:
         self._network.set_cuts([])
         for loop in self._loops.values():
             loop.thaw()
-        for server in self._servers.values():
-            await server.kill()
-        # The ends of their connections are closed in the next turns.
-        while any(loop.has_wires for loop in self._loops.values()):  # noqa: ASYNC110  # two turns, no event is worth it
-            await asyncio.sleep(0)
-        TAIL.detach()
-        self._ground.close()
+        try:
+            for server in self._servers.values():
+                await server.kill()
+            # The ends of their connections are closed in the next turns.
+            while any(loop.has_wires for loop in self._loops.values()):  # noqa: ASYNC110  # two turns, no event
+                await asyncio.sleep(0)
+        finally:
+            TAIL.detach()
+            self._ground.close()
 
 
 def seen_in(tree: Tree, limit: int) -> list[Seen]:

@@ -18,6 +18,7 @@ import pytest
 from coati.client.types import Auth, Digest
 from coati.errors import ConfigError
 from coati.recipes.client import Client
+from coati.sync.client import Client as SyncClient
 from coati.testing.background import BackgroundEnsemble, Stage
 from coati.testing.ensemble import BACKENDS, BackendName, EnsembleError
 from coati.testing.handles import AnyEnsemble, Bed, Faults, Shape
@@ -142,6 +143,15 @@ class Staging:
         root = SIM_ROOT if self._is_simulated else self._stage.new_root()
         return Lease(ensemble, root, auth)
 
+    @contextmanager
+    def blocking_client_for(self, request: pytest.FixtureRequest, ensemble: Bed) -> Iterator[SyncClient]:
+        """The fixture `zk_sync`."""
+        if self._is_simulated:
+            pytest.fail("--zk-backend=sim has no zk_sync: a thread runs when it likes", pytrace=False)
+        lease = self.lease(request, ensemble)
+        yield lease.open_blocking()
+        lease.close_blocking()
+
     def explain(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Adds to the report of a failed test what its ensembles were doing."""
         funcargs: Mapping[str, object] = getattr(item, "funcargs", {})
@@ -248,12 +258,17 @@ class Lease:
         self._root = root
         self._auth = auth
         self._client: Client | None = None
+        self._blocking: SyncClient | None = None
+
+    @property
+    def _hosts(self) -> str:
+        return f"{self._ensemble.hosts}{self._root}"
 
     async def open(self) -> Client:
         """The client, connected."""
         await self._ensemble.make_root(self._root)
-        hosts = f"{self._ensemble.hosts}{self._root}"
-        client = self._client = Client(hosts, auth=self._auth, name="zk", entropy=self._ensemble.entropy())
+        entropy = self._ensemble.entropy()
+        client = self._client = Client(self._hosts, auth=self._auth, name="zk", entropy=entropy)
         return await client.start()
 
     async def close(self) -> None:
@@ -262,10 +277,30 @@ class Lease:
             await self._client.aclose()
         if not self._ensemble.is_whole:
             await self._ensemble.repair()
-        left = [f"  watch on {watched}" for watched in self._ensemble.watched_below(self._root)]
-        left += [f"  {found}" for found in await self._ensemble.empty_root(self._root)]
-        if left:
-            pytest.fail("left open by the test:\n" + "\n".join(left), pytrace=False)
+        watched = self._ensemble.watched_below(self._root)
+        _judge(watched, await self._ensemble.empty_root(self._root))
+
+    def open_blocking(self) -> SyncClient:
+        """A client for threads, connected."""
+        self._ensemble.make_root(self._root).result()
+        client = self._blocking = SyncClient(self._hosts, auth=self._auth, name="zk_sync")
+        return client.start()
+
+    def close_blocking(self) -> None:
+        """As `close`."""
+        if self._blocking is not None:
+            self._blocking.close()
+        if not self._ensemble.is_whole:
+            self._ensemble.repair().result()
+        watched = self._ensemble.watched_below(self._root)
+        _judge(watched, self._ensemble.empty_root(self._root).result())
+
+
+def _judge(watched: Sequence[str], found: Sequence[str]) -> None:
+    """Fails a test that has left something open."""
+    left = [*(f"  watch on {path}" for path in watched), *(f"  {what}" for what in found)]
+    if left:
+        pytest.fail("left open by the test:\n" + "\n".join(left), pytrace=False)
 
 
 def _manager(item: pytest.Item) -> str:

@@ -257,7 +257,7 @@ class SimEnsemble:
     def make_root(self, path: str) -> Done[None]:
         async def made() -> None:
             async with self._keeper() as keeper:
-                await keeper.create(path)
+                await keeper.ensure(path)
 
         return self._run(made())
 

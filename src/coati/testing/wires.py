@@ -207,28 +207,15 @@ class MemberLoop(GuardedLoop):
         if peer is None:
             return await super().create_connection(make, host, port)
         await self.network.until_open(self.sid, peer)
-        sock = socket.socket()
-        try:
-            sock.setblocking(False)
-            # Before it connects, so that who accepts it knows whose it is.
-            sock.bind((host, 0))
-            address = sock.getsockname()
-            self.network.on_dialling(address, self.sid)
-            await self._loop.sock_connect(sock, (host, port))
-            inner = make()
-            await self._loop.create_connection(lambda: _Ear(self, peer, inner, address), sock=sock)
-        except BaseException:
-            self.network.on_gone(sock.getsockname())
-            sock.close()
-            raise
+        inner = make()
+        await self._loop.create_connection(lambda: _Ear(self, peer, inner), host, port)
         # A process that is stopped does not learn either that it is connected.
         await self._thawed.wait()
         return _no_transport(), inner
 
     async def connect_accepted_socket(self, make: Callable[[], P], sock: socket.socket) -> tuple[asyncio.Transport, P]:
-        peer = self.network.dialler(sock.getpeername())
         inner = make()
-        await self._loop.connect_accepted_socket(lambda: _Ear(self, peer, inner, None), sock)
+        await super().connect_accepted_socket(lambda: _Ear(self, None, inner), sock)
         return _no_transport(), inner
 
 
@@ -240,19 +227,21 @@ def _no_transport() -> asyncio.Transport:
 class _Ear(asyncio.Protocol):
     """What the kernel's end of a connection reports, on its way to the server's protocol."""
 
-    def __init__(
-        self, loop: MemberLoop, peer: int | None, inner: asyncio.BaseProtocol, dialled: tuple[str, int] | None
-    ) -> None:
+    def __init__(self, loop: MemberLoop, dialled: int | None, inner: asyncio.BaseProtocol) -> None:
+        """`dialled`: the server it was made to, None if it was accepted."""
         # What a server connects are stream protocols, all of them.
         self._inner = cast(asyncio.Protocol, inner)
         self._loop = loop
-        self._peer = peer
         self._dialled = dialled
+        self._address = ("", 0)
         self._wire: Wire | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transport has all the methods of asyncio's and is none by type.
-        wire = self._wire = Wire(self._loop, self._peer, cast(asyncio.Transport, transport), self._inner)
+        wire = self._wire = Wire(self._loop, self._dialled, cast(asyncio.Transport, transport), self._inner)
+        if self._dialled is not None:
+            self._address = transport.get_extra_info("sockname")
+            self._loop.network.on_dialling(self._address, self._loop.sid)
         self._loop.add_wire(wire)
         self._loop.deliver(partial(self._inner.connection_made, wire))
         wire.steer()
@@ -273,15 +262,14 @@ class _Ear(asyncio.Protocol):
         self._loop.deliver(self._inner.resume_writing)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._dialled is not None:
-            self._loop.network.on_gone(self._dialled)
+        self._loop.network.on_gone(self._address)
         if self._wire is not None:
             self._loop.remove_wire(self._wire)
             self._wire.on_lost(exc)
 
 
 class Wire(asyncio.Transport):
-    """The transport that a server's protocol has. `peer`: the server at the other end, None for a client.
+    """The transport that a server's protocol has.
 
     `is_given_up`: closed from here across a cut, so the other end does not know.
     """
@@ -290,8 +278,9 @@ class Wire(asyncio.Transport):
         self, loop: MemberLoop, peer: int | None, transport: asyncio.Transport, inner: asyncio.Protocol
     ) -> None:
         super().__init__()
-        self.peer = peer
         self.is_given_up = False
+        self._peer = peer
+        self._remote: tuple[str, int] = transport.get_extra_info("peername") or ("", 0)
         self._loop = loop
         self._transport = transport
         self._inner = inner
@@ -300,6 +289,14 @@ class Wire(asyncio.Transport):
         self._wants_to_read = True
         # Written across a cut.
         self._held = bytearray()
+
+    @property
+    def peer(self) -> int | None:
+        """The server at the other end, None for a client."""
+        if self._peer is None:
+            # It may be accepted before its other end knows that it stands.
+            self._peer = self._loop.network.dialler(self._remote)
+        return self._peer
 
     @property
     def _is_cut(self) -> bool:
