@@ -267,7 +267,7 @@ def test_a_cancelled_close_leaves_nothing_either() -> None:
             await until(lambda: server.ops)
             server._reply = lambda xid, op, body: b""  # type: ignore[method-assign]  # even close is not answered
             closing = asyncio.ensure_future(zk.aclose())
-            await asyncio.sleep(0.01)
+            await until(lambda: zk._core.machine._is_closing)
             closing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await closing
@@ -595,12 +595,19 @@ def test_a_timeout_of_none_waits_for_ever() -> None:
     run(scene)
 
 
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def done() -> None:
+    pass
+
+
 def test_a_task_of_the_client_ends_with_it(port: int) -> None:
     async def scene() -> None:
         async with client(port) as zk:
-            task = zk.spawn(asyncio.sleep(3600))
-            short = zk.spawn(asyncio.sleep(0))
-            await short
+            task = zk.spawn(forever())
+            await zk.spawn(done())
         assert task.cancelled()
 
     run(scene)

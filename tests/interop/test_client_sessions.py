@@ -41,9 +41,10 @@ def hosts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 async def until(is_so: Callable[[], Awaitable[bool]], what: str) -> None:
     deadline = monotonic() + PATIENCE_S
+    never = asyncio.get_running_loop().create_future()
     while not await is_so():
         assert monotonic() < deadline, what
-        await asyncio.sleep(0.02)
+        await asyncio.wait([never], timeout=0.02)
 
 
 @asynccontextmanager
@@ -94,6 +95,7 @@ def test_an_expired_session_is_reported_and_renewed(hosts: list[str]) -> None:
             first = zk.session.id
             await zk.create("/renewed", mode=Mode.EPHEMERAL)
             await calm.ensure("/watched")
+            await zk.sync()
             trigger = coati.Trigger()
             await zk.get("/watched", watch=trigger)
             async with zk.watch("/watched") as events:
