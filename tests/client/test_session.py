@@ -124,6 +124,7 @@ def test_a_server_that_gives_no_new_session_is_left_with_a_pause() -> None:
     driver.start()
     driver.connect(timeout_ms=0, session_id=0)
     assert driver.states == []
+    before = 0
     for _ in range(3):
         before = driver.now_ms
         driver.redial()
@@ -618,17 +619,17 @@ def test_a_read_only_client_looks_for_a_quorum() -> None:
     assert len(driver.probes) == 2
     driver.machine.on_probed(other, False, driver.now_ms)
     driver.take()
-    assert driver.states[-1] is State.READ_ONLY
+    assert driver.states[-1:] == [State.READ_ONLY]
     driver.machine.on_probed(other, True, driver.now_ms)
     driver.take()
-    assert driver.states[-1] is State.SUSPENDED
+    assert driver.states[-1:] == [State.SUSPENDED]
     driver.redial()
     assert driver.dials[-1] == other
     driver.connect()
     # What comes late changes nothing.
     driver.machine.on_probed(here, True, driver.now_ms)
     driver.take()
-    assert driver.states[-1] is State.CONNECTED
+    assert driver.states[-1:] == [State.CONNECTED]
 
 
 def test_probes_come_at_most_once_a_minute_and_need_somebody_to_ask() -> None:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
@@ -166,7 +166,9 @@ def test_an_expired_session_that_must_not_be_renewed_raises_everywhere(hosts: li
 
 
 @pytest.mark.parametrize("on_expired", ["renew", "raise"])
-def test_silence_longer_than_the_timeout_is_the_end_on_both_sides(hosts: list[str], on_expired: str) -> None:
+def test_silence_longer_than_the_timeout_is_the_end_on_both_sides(
+    hosts: list[str], on_expired: Literal["renew", "raise"]
+) -> None:
     async def run() -> None:
         async with Client(hosts) as calm, through_a_proxy(hosts[0]) as (proxy, address):
             zk = await Client(address, session_timeout=SHORT_S, on_expired=on_expired).start()
