@@ -31,7 +31,8 @@ def test_watch_marks_a_lost_connection_and_goes_on(port: int, top: str) -> None:
             gate.heal()
             event = await events.poll(10)
             assert (event.type, event.path) == (EventType.RESYNC, top)
-            # What is read after the mark is not older than the watch.
+            # What is read after the mark is not older than the watch; what others do before that goes unseen.
+            await zk.exists(top)
             await other.create(f"{top}/a")
             event = await events.poll(10)
             assert (event.type, event.path) == (EventType.CREATED, f"{top}/a")

@@ -288,3 +288,14 @@ def test_a_persistent_watch_that_is_refused_leaves_those_that_relied_on_it() -> 
     assert op == codes.OP_SET_WATCHES
     driver.feed(event(codes.EVENT_DATA_CHANGED, b"/a"))
     assert len(once.told) == 1
+
+
+def test_a_client_that_closes_tells_its_server_nothing_more() -> None:
+    driver = connected(A)
+    driver.watch(b"/a", Listener(), watchtable.PERSISTENT)
+    driver.watch(b"/a", Listener(), watchtable.DATA)
+    driver.machine.close(driver.now_ms)
+    driver.take()
+    driver.requests()
+    driver.feed(reply(1, err=-102), reply(2))
+    assert driver.requests() == []
