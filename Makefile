@@ -27,6 +27,7 @@ help:
 	@echo "make run            start a standalone server on 127.0.0.1:2181"
 	@echo "make test           format and lint checks, types, all tests, coverage gates"
 	@echo "make lint           format and lint checks and types only"
+	@echo "make types          types only, by mypy and pyright (which needs node)"
 	@echo "make format         let ruff rewrite the files"
 	@echo "make bench          measure this machine; see bench/RESULTS.md"
 	@echo "make wheel          a compiled wheel (mypyc) in dist/"
@@ -49,6 +50,7 @@ lint: $(VENV)/.stamp-dev
 
 types: $(VENV)/.stamp-dev
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix .

@@ -80,20 +80,6 @@ CLIENT_DOC = """\
 """
 CLIENT_WRITTEN = """\
     @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: int = 0) -> Counter[int]: ...
-
-    @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: float) -> Counter[float]: ...
-
-    def counter(
-        self, path: str, *, layout: CounterLayout = "native", default: float = 0
-    ) -> Counter[int] | Counter[float]:
-        \"\"\"A number that many add to; a float if `default` is one.\"\"\"
-        if isinstance(default, int):
-            return Counter(self._it.counter(path, default=default, layout=layout), self._on)
-        return Counter(self._it.counter(path, default=default, layout=layout), self._on)
-
-    @overload
     def value(self, path: str) -> Value[bytes]: ...
 
     @overload
@@ -126,7 +112,7 @@ SCHEDULER_WRITTEN = """\
         self._serve(self._it.run())
 """
 # Of Held: not for users, or used by blocks only.
-INSIDE: Final = names("loss begin keep look let_go lose watch_again own settle is_kept end_ hold")
+INSIDE: Final = names("enter loss begin keep look let_go lose watch_again own settle is_kept end_ hold")
 HELD_FIELDS: Final = {
     "path": ("str", "The znode that stands for it."),
     "token": ("int", "Its czxid: later holders have larger ones."),
@@ -211,16 +197,17 @@ MIRRORS: Final = (
     Mirror(ATTEMPT, RECIPES, args=MULTI, named="MultiAttempt", base="Winning"),
     Mirror(ATTEMPT, RECIPES, args=WRITE, named="WriteAttempt", base="Winning"),
     Mirror(ATTEMPT, RECIPES, args=UPGRADABLE, named="UpgradableAttempt", base="Winning"),
-    Mirror(CLAIM, RECIPES, args=HELD, base="Winning", doc=CLAIM_DOC),
-    Mirror(CLAIM, RECIPES, args=WRITE, named="WriteClaim", base="Winning", doc=CLAIM_DOC),
-    Mirror(CLAIM, RECIPES, args=UPGRADABLE, named="UpgradableClaim", base="Winning", doc=CLAIM_DOC),
-    Mirror("coati.recipes.lock:Lock", RECIPES, base="Winning"),
-    Mirror("coati.recipes.lock:ExclusiveLock", RECIPES, base="Winning"),
-    Mirror("coati.recipes.semaphore:Semaphore", RECIPES, base="Winning"),
+    Mirror(CLAIM, RECIPES, args=HELD, base="Winning", skip=INSIDE, doc=CLAIM_DOC),
+    Mirror(CLAIM, RECIPES, args=WRITE, named="WriteClaim", base="Winning", skip=INSIDE, doc=CLAIM_DOC),
+    Mirror(CLAIM, RECIPES, args=UPGRADABLE, named="UpgradableClaim", base="Winning", skip=INSIDE, doc=CLAIM_DOC),
+    Mirror("coati.recipes.lock:Lock", RECIPES, base="Winning", skip=INSIDE),
+    Mirror("coati.recipes.lock:ExclusiveLock", RECIPES, base="Winning", skip=INSIDE),
+    Mirror("coati.recipes.semaphore:Semaphore", RECIPES, base="Winning", skip=INSIDE),
     Mirror(
         "coati.recipes.multilock:MultiLock",
         RECIPES,
         base="Winning",
+        skip=INSIDE,
         fields={"paths": ("tuple[str, ...]", "Of the locks, sorted.")},
     ),
     Mirror(
@@ -259,7 +246,7 @@ MIRRORS: Final = (
         RECIPES,
         here=names("guard data"),
     ),
-    Mirror("coati.recipes.queue:Queue", RECIPES),
+    Mirror("coati.recipes.queue:Queue", RECIPES, base="Taking"),
     Mirror("coati.recipes.lease:Lease", RECIPES),
     Mirror(
         "coati.recipes.partition:Assignment",
@@ -287,7 +274,7 @@ MIRRORS: Final = (
         "coati.recipes.client:Client",
         CLIENT,
         base="Opened",
-        skip=names("start aclose spawn __aenter__ __aexit__ counter value entropy unique"),
+        skip=names("start aclose spawn __aenter__ __aexit__ value entropy unique"),
         # What only builds an object on the client.
         here=names(
             "chroot with_options chroot_free transaction watch is_closed states walk values members cache typed quota "
@@ -313,6 +300,13 @@ HEADERS: Final = {
     VIEWS: "What a client of coati.sync gives besides values: watches, streams, caches, transactions, views.",
     RECIPES: "The recipes of coati.sync.Client: locks, offices, groups, queues and the like.",
 }
+# What an interrupt that came too late for it takes back.
+UNDO: Final = {
+    "acquire": "lambda got: self._it.release(got)",
+    "try_acquire": "lambda got: None if got is None else self._it.release(got)",
+    "get": "lambda got: got.end(is_done=False)",
+}
+UNDONE: Final = (("Winning", "acquire"), ("Winning", "try_acquire"), ("Taking", "get"))
 WRITTEN: Final = "Written by tools/gen_sync.py: do not edit.\n"
 # Names of these rooms may not be imported by coati.sync: a default that comes from them is written as its value.
 FOREIGN: Final = ("coati.wire",)
@@ -380,6 +374,7 @@ class Member:
 
     fn: Fn
     where: Origin
+    overloads: list[Fn] = field(default_factory=list)
 
     @property
     def is_property(self) -> bool:
@@ -468,9 +463,12 @@ def classes(mirror: Mirror) -> list[tuple[Origin, ast.ClassDef]]:
 def members(mirror: Mirror) -> dict[str, Member]:
     found: dict[str, Member] = {}
     for where, node in classes(mirror):
+        overloads: list[Fn] = []
         for line in node.body:
-            if isinstance(line, FN) and not has_decorator(line, "overload"):
-                found[line.name] = Member(line, where)
+            if isinstance(line, FN) and has_decorator(line, "overload"):
+                overloads.append(line)
+            elif isinstance(line, FN):
+                found[line.name] = Member(line, where, [one for one in overloads if one.name == line.name])
     return found
 
 
@@ -641,6 +639,11 @@ class Page:
             case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
                 inner = self.wrapped(where, left, "got", extra)
                 return value if inner == "got" else f"None if (got := {value}) is None else {inner}"
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right) if self.mirror_of(where, left):
+                # Of one class for several types.
+                if self.mirror_of(where, left) is not self.mirror_of(where, right):
+                    raise CannotMirror(ast.unparse(node))
+                return self.wrapped(where, left, value, extra)
             case ast.Subscript(value=ast.Name(id="list"), slice=inside):
                 item = self.wrapped(where, inside, "one", extra)
                 return value if item == "one" else f"[{item} for one in {value}]"
@@ -663,9 +666,9 @@ class Page:
                 # A generator of the caller's runs on the caller's thread.
                 return f"list({arg.arg})"
             case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)) if self.mirror_of(where, left):
-                return f"None if {arg.arg} is None else {self.take(BRIDGE, 'original')}({arg.arg})"
+                return f"None if {arg.arg} is None else {self.take(BRIDGE, 'Mirror')}.original({arg.arg})"
         if node is not None and self.mirror_of(where, node):
-            return f"{self.take(BRIDGE, 'original')}({arg.arg})"
+            return f"{self.take(BRIDGE, 'Mirror')}.original({arg.arg})"
         return arg.arg
 
     # --- functions --------------------------------------------------------------------------------
@@ -725,10 +728,12 @@ class Page:
         for decorator, how in (("asynccontextmanager", "{}"), ("contextmanager", "on_the_loop({})")):
             if has_decorator(fn, decorator):
                 assert isinstance(fn.returns, ast.Subscript)
+                inside = fn.returns.slice
+                got = self.annotation(where, inside.elts[0] if isinstance(inside, ast.Tuple) else inside)
                 block = self.take(BRIDGE, "Block")
                 if "(" in how:
                     self.take(BRIDGE, "on_the_loop")
-                head = f"    def {fn.name}(self, {declared}) -> {block}[{self.annotation(where, fn.returns.slice)}]:\n"
+                head = f"    def {fn.name}(self, {declared}) -> {block}[{got}]:\n"
                 value = how.format(f"{target}({passed})")
                 return f"{head}{docstring(fn, ' ' * 8)}        return {block}({value}, self._on)\n"
         is_here = "*" in mirror.here or fn.name in mirror.here
@@ -740,13 +745,19 @@ class Page:
         elif member.is_async and asked:
             value = self.asking(asked, target, passed)
         elif member.is_async:
-            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}))"
+            undo = f", {UNDO[fn.name]}" if (mirror.base, fn.name) in UNDONE else ""
+            value = f"self._on.{'ask' if fn.name in mirror.light else 'call'}({target}({passed}){undo})"
         elif is_here or member.is_generator:
             value = f"{target}({passed})"
         else:
             value = f"self._on.do(lambda: {target}({passed}))"
         name = "close" if fn.name == "aclose" else fn.name
         head = "    @property\n" if member.is_property else ""
+        for one in member.overloads:
+            self.take("typing", "overload")
+            assert one.returns is not None
+            given, _ = self.parameters(Member(one, where), drops=drops)
+            head += f"    @overload\n    def {name}(self, {given}) -> {self.annotation(where, one.returns)}: ...\n\n"
         head += f"    def {name}(self{', ' if declared else ''}{declared}) -> {returned}:\n"
         extra = ", on_loss" if member.has_on_loss and not drops else ", self._on_loss"
         return (
@@ -792,7 +803,7 @@ class Page:
         node = member.fn.returns
         assert node is not None
         head = f"    def __enter__(self) -> {self.annotation(member.where, node)}:\n{docstring(member.fn, ' ' * 8)}"
-        call = "self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))"
+        call = "self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))"
         if is_name(node, "Self"):
             watch = "        self._watch_over(self._it)\n" if mirror.base == "Winning" else ""
             return f"{head}        {call}\n{watch}        return self\n"
@@ -931,7 +942,7 @@ def ruff(path: Path, text: str, *command: str) -> str:
 
 
 def formatted(path: Path, text: str) -> str:
-    return ruff(path, ruff(path, text, "check", "--quiet", "--select", "I", "--fix"), "format")
+    return ruff(path, ruff(path, text, "check", "--quiet", "--select", "I,F401", "--fix"), "format")
 
 
 def front() -> str:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextvars import ContextVar, copy_context
 from itertools import count, takewhile
 
 import pytest
@@ -149,16 +150,21 @@ def test_what_an_interrupt_came_too_late_for_is_undone(loop: LoopThread) -> None
     waits = Waits()
     undone: list[int] = []
 
-    async def undo() -> None:
-        undone.append(1)
+    variable: ContextVar[int] = ContextVar("variable")
+    context = copy_context()
+    context.run(variable.set, 3)
+
+    async def undo(result: int) -> None:
+        undone.append(result)
+        undone.append(variable.get())
 
     with interrupted_when(lambda: waits.is_inside), pytest.raises(KeyboardInterrupt):
-        loop.call(waits.stubborn(), undo)
-    assert undone == [1]
+        loop.call(waits.stubborn(), undo, context)
+    assert undone == [5, 3]
     other = Waits()
     with interrupted_when(lambda: other.is_inside), pytest.raises(KeyboardInterrupt):
         loop.call(other.forever(), undo)
-    assert undone == [1]
+    assert undone == [5, 3]
 
 
 def test_a_signal_handler_may_call_while_a_call_waits(loop: LoopThread) -> None:

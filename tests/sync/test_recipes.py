@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from coati import (
     Set,
     sync,
 )
+from coati.recipes.instances import Instance
+from coati.sync import bridge
+from coati.sync.loop import Job, LoopThread
 from tests.interop.peers import CoatiServer
 from tests.sync.kit import LONG_S, interrupted_when, until
 
@@ -115,6 +119,48 @@ def test_an_interrupt_while_waiting_for_a_lock_leaves_nothing(zk: sync.Client) -
         with interrupted_when(lambda: len(zk.children("/l")) == 2), pytest.raises(KeyboardInterrupt):
             waiting.acquire()
         until(lambda: len(zk.children("/l")) == 1)
+
+
+@pytest.mark.parametrize("way", ["block", "acquire", "try_acquire"])
+def test_a_lock_won_when_the_interrupt_came_is_given_back(
+    zk: sync.Client, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    lock = zk.lock("/l")
+    first = zk.lock("/l")
+    if way != "try_acquire":
+        first.acquire()
+
+    def too_late(loop: LoopThread, job: Job[object]) -> None:
+        monkeypatch.undo()
+        if way != "try_acquire":
+            first.release()
+        until(lambda: job.is_over)
+
+    def signalled() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LoopThread, "withdraw", too_late)
+    waits: Callable[[], object] = {
+        "block": lock.__enter__,
+        "acquire": lock.acquire,
+        "try_acquire": lock.try_acquire,
+    }[way]
+    if way == "try_acquire":
+        # It waits for nobody: interrupted as soon as it is under way.
+        post = LoopThread.post
+
+        def posted(loop: LoopThread, work: Callable[[], None]) -> None:
+            monkeypatch.setattr(LoopThread, "post", post)
+            post(loop, work)
+            signalled()
+
+        monkeypatch.setattr(LoopThread, "post", posted)
+        with pytest.raises(KeyboardInterrupt):
+            waits()
+    else:
+        with interrupted_when(lambda: len(zk.children("/l")) == 2), pytest.raises(KeyboardInterrupt):
+            waits()
+    until(lambda: zk.children("/l") == [])
 
 
 def test_a_lost_lock_tells_its_callback_on_a_thread_of_its_own(zk: sync.Client) -> None:
@@ -480,3 +526,146 @@ class Words:
 
     def decode(self, data: bytes) -> list[str]:
         return data.decode().split()
+
+
+# --- all the rest ---------------------------------------------------------------------------------
+
+
+def check_attributes(*mirrors: bridge.Mirror[Any]) -> None:
+    """Each property has the value that it has there."""
+    for mirror in mirrors:
+        for name in dir(type(mirror)):
+            if isinstance(getattr(type(mirror), name), property):
+                check_attribute(mirror, name)
+
+
+def check_attribute(mirror: bridge.Mirror[Any], name: str) -> None:
+    here = getattr(mirror, name)
+    there = mirror._on.do(lambda: getattr(mirror._it, name))
+    if isinstance(here, bridge.Mirror | bridge.Polled):
+        # Another one for the same.
+        return
+    if isinstance(here, tuple) and here and isinstance(here[0], bridge.Mirror):
+        here = tuple(one._it for one in here)
+    assert here == there or name == "deadline", f"{type(mirror).__name__}.{name}"
+
+
+def test_attributes_are_those_of_the_async_objects(zk: sync.Client) -> None:
+    exclusive, semaphore, rwlock = zk.exclusive_lock("/x"), zk.semaphore("/s", 1), zk.rwlock("/rw")
+    multi, election, group = zk.multilock(["/m"]), zk.election("/e", id=b"me"), zk.group("/g")
+    kept, timed, queue = zk.ephemeral("/k"), zk.ttl_node("/t", ttl=60.0), zk.queue("/q")
+    queue.put(b"1")
+    item = queue.get(LONG_S)
+    claims = (rwlock.read(), rwlock.write(), rwlock.upgradable())
+    check_attributes(zk, zk.session, zk.lock("/l"), exclusive, semaphore, rwlock, multi, election, group, kept, timed)
+    check_attributes(queue, item, *claims, zk.once("/o"), zk.leader_scheduler("/ls", id=b"me"), zk.barrier("/b"))
+    check_attributes(zk.double_barrier("/db", 2), zk.counter("/c"), zk.value("/v"), zk.sequence("/sq"))
+    check_attributes(zk.lease("/le", 60.0), zk.partition("/p", ["a"], id="me"), zk.cache("/"), zk.transaction())
+    check_attributes(zk.values("/"), zk.watch("/"), sync.Trigger())
+    item.end(is_done=True)
+    with multi as many:
+        check_attributes(many, *many.parts)
+    with group.join(b"") as me, election as term:
+        check_attributes(me, term)
+    with rwlock.write() as writing:
+        check_attributes(writing)
+        check_attributes(*rwlock.holders())
+        writing.check()
+        writing.guard()
+        assert writing.lost(0) is None
+        assert writing.revoked(0) is False
+    with rwlock.upgradable() as upgradable:
+        check_attributes(upgradable)
+        upgradable.check()
+        upgradable.guard()
+        assert upgradable.lost(0) is None
+        assert upgradable.revoked(0) is False
+        upgradable.downgrade()
+
+
+def test_each_way_to_a_claim(zk: sync.Client) -> None:
+    rwlock = zk.rwlock("/rw")
+    for claim in (rwlock.read(), rwlock.write(), rwlock.upgradable(), zk.exclusive_lock("/x"), zk.semaphore("/s", 1)):
+        claim.acquire()
+        claim.release()
+        assert claim.try_acquire() is not None
+        claim.release()
+        with claim.try_() as held:
+            assert held is not None
+    multi = zk.multilock(["/m"])
+    multi.acquire()
+    multi.release()
+    both = multi.try_acquire()
+    assert both is not None
+    both.check()
+    multi.release(both)
+    with multi.try_() as again:
+        assert again is not None
+
+
+def test_what_is_left_of_the_recipes(zk: sync.Client) -> None:
+    barrier = zk.double_barrier("/db", 1)
+    barrier.enter(LONG_S)
+    barrier.leave(LONG_S)
+    value = zk.value("/v")
+    with value.values() as values:
+        assert next(values) is None
+        value.set(b"1")
+        assert values.poll(LONG_S) == b"1"
+    counter = zk.counter("/c")
+    counter.set(3)
+    with zk.election("/e", id=b"me") as term:
+        term.check()
+        term.guard()
+        assert term.revoked(0) is False
+        term.end()
+    once = zk.once("/o")
+    once.run("k", lambda: None)
+    assert once.wait("k", LONG_S).name == "DONE"
+    once.forget("k")
+    queue = zk.queue("/q")
+    queue.put(b"1")
+    with queue.get(LONG_S) as item:
+        item.guard()
+    zk.create("/full")
+    quota = zk.quota
+    quota.set("/full", count=5)
+    found = quota.get("/full")
+    assert found is not None
+    assert found.count == 5
+    assert quota.usage("/full").count == 1
+    assert quota.unset("/full", count=True).count is None
+    words = zk.typed(Words())
+    words.create("/w", ["a"])
+    assert words.ensure("/w", ["b"]) is False
+    words.set("/w", ["c"])
+    with words.values("/w") as stream:
+        node = next(stream)
+        assert node is not None
+        assert node.value == ["c"]
+
+
+def test_a_registry(zk: sync.Client) -> None:
+    registry = zk.registry("/services")
+    instance = Instance("billing", "one")
+    with registry.register(instance) as registration:
+        assert registration.instance.id == "one"
+        assert registry.directory("billing") == "/services/billing"
+        assert registry.services() == ["billing"]
+        assert [one.id for one in registry.instances("billing")] == ["one"]
+        with registry.follow("billing") as states:
+            assert [one.id for one in next(states)] == ["one"]
+        with registry.provider("billing") as provider:
+            until(lambda: bool(provider.instances))
+            check_attributes(registry, registration, provider)
+            with provider.use() as chosen:
+                assert chosen.id == "one"
+                assert provider.load(chosen) == 1
+            assert provider.least_loaded().pick().id == "one"
+            provider.note_fault(instance)
+        with zk.cache("/services/billing") as cache:
+            assert [one.id for one in registry.of_cache("billing", cache)] == ["one"]
+        registration.update(instance)
+    dubbo = zk.registry("/dubbo", layout="dubbo")
+    with dubbo.consume("billing", "consumer://127.0.0.1/billing"):
+        assert len(dubbo.consumers("billing")) == 1

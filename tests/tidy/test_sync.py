@@ -50,7 +50,7 @@ def method(text: str) -> str:
     [
         ("async def a(self, x: int) -> int: ...", "return self._on.call(self._it.a(x))"),
         ("async def a(self) -> None: ...", "\n        self._on.call(self._it.a())"),
-        ("async def a(self, *, w: Trigger) -> int: ...", "call(self._it.a(w=original(w)))"),
+        ("async def a(self, *, w: Trigger) -> int: ...", "call(self._it.a(w=Mirror.original(w)))"),
         ("def a(self) -> int: ...", "do(lambda: self._it.a())"),
         ("def a(self) -> Watch: ...", "return Watch(self._on.do(lambda: self._it.a()), self._on)"),
         ("async def a(self) -> Watch | None: ...", "None if (got := self._on.call(self._it.a())) is None else Watch("),

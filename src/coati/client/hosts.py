@@ -28,6 +28,7 @@ class HostProvider(Protocol):
 
     def hosts(self) -> Sequence[str]:
         """Each "name", "name:port" or "[v6 address]:port". Must not block."""
+        ...
 
 
 @runtime_checkable

@@ -243,7 +243,7 @@ class Pump:
         for told in out.told:
             if not isinstance(told, Call):
                 told.watcher.on_event(told.type, told.path, told.zxid)
-            elif isinstance(told.waiter, asyncio.Future) and not told.waiter.done():
+            elif told.waiter is not None and not told.waiter.done():
                 told.waiter.set_result(None)
         if out.changes or out.hang_up or out.dial is not None or out.probe is not None:
             self._act(out)

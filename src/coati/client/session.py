@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from random import Random
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
 from coati.client.hosts import Host, HostList
 from coati.client.retry import Retry
@@ -56,6 +56,14 @@ SENT: Final = 1
 OVER: Final = 2
 
 
+class Waiter(Protocol):
+    """What a shell gives along, to be told when the call is over: a future."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: None, /) -> None: ...
+
+
 class Call:
     """One request and what came of it: `payload` from REPLY_HEADER_BYTES on is the body, or `failure` says why not.
 
@@ -82,7 +90,7 @@ class Call:
         "zxid",
     )
 
-    def __init__(self, op: int, body: bytes, *, is_write: bool, deadline_ms: int, waiter: object) -> None:
+    def __init__(self, op: int, body: bytes, *, is_write: bool, deadline_ms: int, waiter: Waiter | None) -> None:
         self.op = op
         self.body = body
         self.is_write = is_write

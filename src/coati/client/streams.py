@@ -35,7 +35,7 @@ class Stream(ABC, Generic[T]):
     """
 
     def __init__(self) -> None:
-        self.gaps = 0
+        self.gaps: int = 0
         self._is_asked = False
 
     @abstractmethod

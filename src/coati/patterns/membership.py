@@ -13,7 +13,7 @@ another member can begin, and in the next session it joins again, at the end of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Cluster:
                     yield view
 
     @asynccontextmanager
-    async def join(self, as_master: AsMaster | None = None) -> AsyncIterator[Member]:
+    async def join(self, as_master: AsMaster | None = None) -> AsyncGenerator[Member, None]:
         """A member while the block lasts. `as_master` runs whenever it is our turn; the term ends when it returns.
 
         An exception of `as_master` ends the membership, and is raised where the block ends.

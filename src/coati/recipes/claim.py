@@ -49,7 +49,7 @@ class Claim(ABC, Generic[H]):
     def __init__(self, client: BaseClient, *, timeout: float | None, on_loss: OnLoss, reentrant: bool) -> None:
         self._client = client
         self._timeout = timeout
-        self._on_loss = on_loss
+        self._on_loss: OnLoss = on_loss
         self._reentrant = reentrant
         self._holds: dict[object, list[_Hold[H]]] = {}
 
@@ -57,13 +57,13 @@ class Claim(ABC, Generic[H]):
 
     async def acquire(self) -> H:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        held = await self._enter(waits=True, has_block=False)
+        held = await self.enter(waits=True, has_block=False)
         assert held is not None
         return held
 
     async def try_acquire(self) -> H | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return await self._enter(waits=False, has_block=False)
+        return await self.enter(waits=False, has_block=False)
 
     async def release(self, held: H | None = None) -> None:
         """Gives back what this task acquired last, or, from any task, what is named. Raises RuntimeError if nothing.
@@ -82,7 +82,7 @@ class Claim(ABC, Generic[H]):
         return Attempt(self)
 
     async def __aenter__(self) -> H:
-        held = await self._enter(waits=True, has_block=True)
+        held = await self.enter(waits=True, has_block=True)
         assert held is not None
         return held
 
@@ -116,7 +116,8 @@ class Claim(ABC, Generic[H]):
 
     # --- all of them ------------------------------------------------------------------------------
 
-    async def _enter(self, *, waits: bool, has_block: bool) -> H | None:
+    async def enter(self, *, waits: bool, has_block: bool) -> H | None:
+        """For blocks and attempts: see `acquire` and `try_acquire`. `has_block`: the current task is inside one."""
         holder = _holder()
         holds = self._holds.get(holder)
         if holds and not self._is_many:
@@ -183,7 +184,7 @@ class Attempt(Generic[H]):
         self._has_entered = False
 
     async def __aenter__(self) -> H | None:
-        held = await self._claim._enter(waits=False, has_block=True)
+        held = await self._claim.enter(waits=False, has_block=True)
         self._has_entered = held is not None
         return held
 

@@ -44,13 +44,13 @@ class Counter(Generic[Number]):
         lock_path: str | None = None,
         promote_after: int = PROMOTE_AFTER,
     ) -> None:
+        self._type: type[Number] = type(default)
         if layout in _BINARY and not isinstance(default, int):
             raise ValueError(f"a counter in the layout {layout} counts whole numbers")
         self.path = path
         self._client = client
         self._cell = Cell(client, path)
         self._default: Number = default
-        self._type: type[Number] = type(default)
         self._struct = _BINARY.get(layout)
         self._row = None if lock_path is None else curator_row(client, lock_path)
         self._promote_after = promote_after

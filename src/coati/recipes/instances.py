@@ -84,10 +84,10 @@ def to_curator(instance: Instance) -> bytes:
 def from_curator(data: bytes) -> Instance:
     """Raises BadInstance. The weight is what a payload of the form {"weight": number} says."""
     try:
-        found: object = json.loads(data)
+        found: JSON = json.loads(data)
     except ValueError as error:
         raise BadInstance(f"no JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, Mapping):
         raise BadInstance("no JSON object")
     fields = _Fields(found)
     payload = fields.json("payload")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -50,7 +50,7 @@ class Registry:
         return Registration(self._client, self._znode(instance), instance, self._data)
 
     @asynccontextmanager
-    async def consume(self, service: str, url: str) -> AsyncIterator[None]:
+    async def consume(self, service: str, url: str) -> AsyncGenerator[None, None]:
         """Says, while the block lasts, that `url` uses the service. Raises ValueError in Curator's layout."""
         if self._layout != "dubbo":
             raise ValueError("only the layout dubbo has a place for consumers")
@@ -96,7 +96,7 @@ class Registry:
 
     def of_cache(self, service: str, cache: TreeCache) -> list[Instance]:
         """The instances in a cache of their directory, the enabled ones."""
-        found = []
+        found: list[Instance] = []
         for name in cache.children(cache.path):
             node = cache.get(join_path(cache.path, name))
             if node is not None:
@@ -224,7 +224,7 @@ class Provider:
         return self._strategy.pick(rested or known, key)
 
     @contextmanager
-    def use(self, key: str | None = None) -> Iterator[Instance]:
+    def use(self, key: str | None = None) -> Generator[Instance, None, None]:
         """Picks one and counts its use while the block lasts; an Exception in the block counts as its fault."""
         instance = self.pick(key)
         self._uses[instance.id] = self.load(instance) + 1

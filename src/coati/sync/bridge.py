@@ -16,13 +16,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from coati.client.client import BaseClient
 from coati.client.types import USE_SESSION, Timeout
 from coati.errors import ClientClosed, LockLost
 from coati.recipes.claim import HOLDER
-from coati.sync.loop import Job, LoopThread, running
+from coati.sync.loop import Job, LoopThread, Undo, running
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -64,7 +64,7 @@ class Bridge:
     def call(
         self,
         coroutine: Coroutine[object, object, T],
-        undo: Callable[[], Coroutine[object, object, object]] | None = None,
+        undo: Undo[T] | None = None,
     ) -> T:
         """See LoopThread.call."""
         loop = self._loop
@@ -126,15 +126,19 @@ class Mirror(Generic[A]):
     def __repr__(self) -> str:
         return repr(self._it).replace("<", "<sync ", 1)
 
+    @staticmethod
+    def original(mirror: Mirror[T]) -> T:
+        """What it stands for."""
+        return mirror._it
+
     def _view(self, it: A) -> Self:
         view = copy.copy(self)
         view._it = it
         return view
 
 
-def original(mirror: Mirror[A]) -> A:
-    """What it stands for."""
-    return mirror._it
+class Taking(Mirror[A]):
+    """Gives away what is then its caller's."""
 
 
 class Opened(Mirror[C]):
@@ -144,7 +148,7 @@ class Opened(Mirror[C]):
         """Connects. Raises OperationTimeout if no server takes the session in time, AuthFailed, SessionExpired."""
         self._on.start()
         try:
-            self._on.call(self._it.start(timeout=timeout), self._it.aclose)
+            self._on.call(self._it.start(timeout=timeout), lambda it: it.aclose())
         except BaseException:
             self._on.end()
             raise
@@ -172,6 +176,9 @@ class Polled(ABC, Generic[T]):
     """
 
     def __init__(self, on: Bridge) -> None:
+        self._prepare(on)
+
+    def _prepare(self, on: Bridge) -> None:
         self._steps_on = on
         self._turn = threading.Lock()
         self._job: Job[T] | None = None
@@ -238,8 +245,7 @@ class Steps(Polled[T]):
     def close(self) -> None:
         """Ends it. Can be repeated."""
         self._withdraw()
-        if isinstance(self._it, AsyncGenerator):
-            self._steps_on.call(self._it.aclose())
+        self._steps_on.call(_end(self._it))
 
     def __enter__(self) -> Self:
         return self
@@ -250,18 +256,33 @@ class Steps(Polled[T]):
         self.close()
 
 
+@runtime_checkable
+class Endable(Protocol):
+    """An async generator, to be ended before its end."""
+
+    async def aclose(self) -> None: ...
+
+
+async def _end(it: AsyncIterator[object]) -> None:
+    if isinstance(it, Endable):
+        await it.aclose()
+
+
 async def mapped(it: AsyncIterator[A], wrap: Callable[[A], T]) -> AsyncGenerator[T, None]:
     """Each of them, wrapped."""
-    async for one in it:
-        yield wrap(one)
+    try:
+        async for one in it:
+            yield wrap(one)
+    finally:
+        await _end(it)
 
 
 class PolledMirror(Mirror[A], Polled[T], Generic[A, T]):
     """Stands for an async iterator with a life of its own."""
 
     def __init__(self, it: A, on: Bridge) -> None:
-        Mirror.__init__(self, it, on)
-        Polled.__init__(self, on)
+        super().__init__(it, on)
+        self._prepare(on)
 
 
 class Block(Generic[T]):
@@ -272,7 +293,7 @@ class Block(Generic[T]):
         self._on = on
 
     def __enter__(self) -> T:
-        return self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        return self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -45,7 +45,7 @@ from coati.recipes.partition import SETTLE_S, Share, every_nth
 from coati.recipes.queuelayout import QueueLayout
 from coati.recipes.registry import RegistryLayout
 from coati.recipes.value import ValueCodec
-from coati.sync.bridge import Bridge, OnLoss, Opened, Steps, T, asking, original
+from coati.sync.bridge import Bridge, Mirror, OnLoss, Opened, Steps, T, asking
 from coati.sync.recipes import (
     Barrier,
     Counter,
@@ -166,15 +166,15 @@ class Client(Opened[AsyncClient]):
 
     def get(self, path: str, *, watch: Trigger | None = None) -> Node:
         """A znode. `watch` fires when its data changes or it goes. Raises NoNode, NoAuth."""
-        return self._on.ask(self._it.get(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.get(path, watch=None if watch is None else Mirror.original(watch)))
 
     def exists(self, path: str, *, watch: Trigger | None = None) -> Stat | None:
         """Its Stat, or None. `watch` fires when it is created, changes or goes. Raises NoAuth."""
-        return self._on.ask(self._it.exists(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.exists(path, watch=None if watch is None else Mirror.original(watch)))
 
     def children(self, path: str, *, watch: Trigger | None = None) -> list[str]:
         """The names of its children, sorted. `watch` fires when one comes or goes, or the znode goes. Raises NoNode."""
-        return self._on.ask(self._it.children(path, watch=None if watch is None else original(watch)))
+        return self._on.ask(self._it.children(path, watch=None if watch is None else Mirror.original(watch)))
 
     def get_acl(self, path: str) -> AclInfo:
         """Its ACL; without ADMIN, hashes of passwords are hidden. Raises NoNode, NoAuth."""
@@ -340,6 +340,24 @@ class Client(Opened[AsyncClient]):
         """Lets members in when `n` are there, and out together."""
         return DoubleBarrier(self._it.double_barrier(path, n, id=id), self._on)
 
+    @overload
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: int = 0, lock_path: str | None = None
+    ) -> Counter[int]: ...
+
+    @overload
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: float, lock_path: str | None = None
+    ) -> Counter[float]: ...
+
+    def counter(
+        self, path: str, *, layout: CounterLayout = "native", default: float = 0, lock_path: str | None = None
+    ) -> Counter[int] | Counter[float]:
+        """A number that many add to; a float if `default` is one. With `lock_path` the unlucky take turns there."""
+        return Counter(
+            self._on.do(lambda: self._it.counter(path, layout=layout, default=default, lock_path=lock_path)), self._on
+        )
+
     def sequence(self, path: str, *, cache: int = 1) -> IdSequence:
         """Numbers that nobody gets twice, `cache` of them at a time."""
         return IdSequence(self._it.sequence(path, cache=cache), self._on)
@@ -453,20 +471,6 @@ class Client(Opened[AsyncClient]):
             self._on,
             on_loss,
         )
-
-    @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: int = 0) -> Counter[int]: ...
-
-    @overload
-    def counter(self, path: str, *, layout: CounterLayout = "native", default: float) -> Counter[float]: ...
-
-    def counter(
-        self, path: str, *, layout: CounterLayout = "native", default: float = 0
-    ) -> Counter[int] | Counter[float]:
-        """A number that many add to; a float if `default` is one."""
-        if isinstance(default, int):
-            return Counter(self._it.counter(path, default=default, layout=layout), self._on)
-        return Counter(self._it.counter(path, default=default, layout=layout), self._on)
 
     @overload
     def value(self, path: str) -> Value[bytes]: ...

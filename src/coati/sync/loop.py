@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 from coati.errors import ClientClosed, ForkedClient, ZKError
 
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Undo = Callable[[T], Coroutine[object, object, object] | None]
+"""Takes a result back, if there is something to take back."""
+
 EXIT_S: Final = 2.0
 WAKE_BYTES: Final = 512
 
@@ -46,7 +49,7 @@ class Job(Generic[T]):
     `lock` is held until then; one caller at a time may wait for it.
     """
 
-    __slots__ = ("_context", "_coroutine", "_task", "error", "is_over", "lock", "loop", "result")
+    __slots__ = ("_coroutine", "_task", "context", "error", "is_over", "lock", "loop", "result")
 
     result: T
 
@@ -62,12 +65,12 @@ class Job(Generic[T]):
         self.is_over = False
         self.error: BaseException | None = None
         self._coroutine = coroutine
-        self._context = context
+        self.context = context
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """On the loop."""
-        self._task = self.loop.loop.create_task(self._run(), context=self._context)
+        self._task = self.loop.loop.create_task(self._run(), context=self.context)
 
     async def _run(self) -> None:
         try:
@@ -135,13 +138,14 @@ class LightJob(Job[T]):
             # As in `_run`.
             self._fail(error)
         else:
-            if isinstance(yielded, asyncio.Future):
-                self._waits_for = yielded
-                yielded.add_done_callback(self._step)
-            else:
+            if yielded is None:
                 # It only gives way to others.
                 self._waits_for = None
                 self.loop.loop.call_soon(self._step, None)
+            else:
+                # Nothing else comes up to a task.
+                self._waits_for = cast("asyncio.Future[object]", yielded)
+                self._waits_for.add_done_callback(self._step)
             return
         self._end()
 
@@ -228,12 +232,12 @@ class LoopThread:
     def call(
         self,
         coroutine: Coroutine[object, object, T],
-        undo: Callable[[], Coroutine[object, object, object]] | None = None,
+        undo: Undo[T] | None = None,
         context: Context | None = None,
     ) -> T:
         """Waits for it, and cancels it if something like KeyboardInterrupt comes first; raises what `start` does.
 
-        If it could not be cancelled any more, what it has done is undone by `undo`.
+        If it could not be cancelled any more, what it has done is undone by `undo`, which is given its result.
         """
         if self.refusal is not None or threading.get_ident() == self.ident:
             self._refuse(coroutine)
@@ -253,15 +257,16 @@ class LoopThread:
             lock.acquire()
             return lock
 
-    def _wait(self, job: Job[T], undo: Callable[[], Coroutine[object, object, object]] | None = None) -> T:
+    def _wait(self, job: Job[T], undo: Undo[T] | None = None) -> T:
         lock = job.lock
         try:
             self.post(job.start)
             lock.acquire()
         except BaseException:
             self.withdraw(job)
-            if undo is not None and job.error is None:
-                self.call(undo())
+            undoing = undo(job.result) if undo is not None and job.error is None else None
+            if undoing is not None:
+                self.call(undoing, None, job.context)
             raise
         self._locks.append(lock)
         return job.outcome()
@@ -322,7 +327,7 @@ class LoopThread:
                 await asyncio.gather(*(one.aclose() for one in list(self.open)), return_exceptions=True)
         finally:
             # Calls of daemon threads.
-            others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=asyncio.Task.get_name)
+            others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=lambda task: task.get_name())
             for task in others:
                 task.cancel()
             if others:

@@ -58,12 +58,12 @@ from coati.sync.bridge import (
     Serving,
     Steps,
     T,
+    Taking,
     Winning,
     asking,
     happened,
     mapped,
     on_the_loop,
-    original,
     within,
 )
 from coati.sync.views import TreeCache
@@ -345,7 +345,7 @@ class Attempt(Winning[AsyncAttempt[AsyncHeld]]):
     def __enter__(self) -> Held | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else Held(self._watch_over(got), self._on)
         )
 
@@ -362,7 +362,7 @@ class MultiAttempt(Winning[AsyncAttempt[AsyncMultiHeld]]):
     def __enter__(self) -> MultiHeld | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else MultiHeld(self._watch_over(got), self._on)
         )
 
@@ -379,7 +379,7 @@ class WriteAttempt(Winning[AsyncAttempt[AsyncWriteHeld]]):
     def __enter__(self) -> WriteHeld | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else WriteHeld(self._watch_over(got), self._on)
         )
 
@@ -396,7 +396,7 @@ class UpgradableAttempt(Winning[AsyncAttempt[AsyncUpgradableHeld]]):
     def __enter__(self) -> UpgradableHeld | None:
         return (
             None
-            if (got := self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))) is None
+            if (got := self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))) is None
             else UpgradableHeld(self._watch_over(got), self._on)
         )
 
@@ -418,11 +418,18 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -430,7 +437,7 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -438,7 +445,7 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -460,11 +467,18 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
 
     def acquire(self) -> WriteHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return WriteHeld(self._on.call(self._it.acquire()), self._on)
+        return WriteHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> WriteHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else WriteHeld(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else WriteHeld(got, self._on)
+        )
 
     def release(self, held: WriteHeld | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -472,7 +486,7 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> WriteAttempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -480,7 +494,7 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
 
     def __enter__(self) -> WriteHeld:
         return WriteHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -502,11 +516,18 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
 
     def acquire(self) -> UpgradableHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return UpgradableHeld(self._on.call(self._it.acquire()), self._on)
+        return UpgradableHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> UpgradableHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else UpgradableHeld(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else UpgradableHeld(got, self._on)
+        )
 
     def release(self, held: UpgradableHeld | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -514,7 +535,7 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> UpgradableAttempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -522,7 +543,7 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
 
     def __enter__(self) -> UpgradableHeld:
         return UpgradableHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -542,11 +563,18 @@ class Lock(Winning[AsyncLock]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -554,7 +582,7 @@ class Lock(Winning[AsyncLock]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -562,7 +590,7 @@ class Lock(Winning[AsyncLock]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -589,11 +617,18 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -601,7 +636,7 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -609,7 +644,7 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -641,11 +676,18 @@ class Semaphore(Winning[AsyncSemaphore]):
 
     def acquire(self) -> Held:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return Held(self._on.call(self._it.acquire()), self._on)
+        return Held(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else Held(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else Held(got, self._on)
+        )
 
     def release(self, held: Held | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -653,7 +695,7 @@ class Semaphore(Winning[AsyncSemaphore]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> Attempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -661,7 +703,7 @@ class Semaphore(Winning[AsyncSemaphore]):
 
     def __enter__(self) -> Held:
         return Held(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -686,11 +728,18 @@ class MultiLock(Winning[AsyncMultiLock]):
 
     def acquire(self) -> MultiHeld:
         """Waits until it is held; `release` gives it back. No block is there to cancel: ask `held.check()`."""
-        return MultiHeld(self._on.call(self._it.acquire()), self._on)
+        return MultiHeld(self._on.call(self._it.acquire(), lambda got: self._it.release(got)), self._on)
 
     def try_acquire(self) -> MultiHeld | None:
         """As `acquire` if nobody else has it now; otherwise None."""
-        return None if (got := self._on.call(self._it.try_acquire())) is None else MultiHeld(got, self._on)
+        return (
+            None
+            if (
+                got := self._on.call(self._it.try_acquire(), lambda got: None if got is None else self._it.release(got))
+            )
+            is None
+            else MultiHeld(got, self._on)
+        )
 
     def release(self, held: MultiHeld | None = None) -> None:
         """Gives back what this thread acquired last, or, from any thread, what is named. Raises RuntimeError if
@@ -698,7 +747,7 @@ class MultiLock(Winning[AsyncMultiLock]):
 
         Of what is lost already, nothing is left to give back: that is no error.
         """
-        self._on.call(self._it.release(None if held is None else original(held)))
+        self._on.call(self._it.release(None if held is None else Mirror.original(held)))
 
     def try_(self) -> MultiAttempt:
         """`with claim.try_() as held:` gets it only if it is free; otherwise `held` is None."""
@@ -706,7 +755,7 @@ class MultiLock(Winning[AsyncMultiLock]):
 
     def __enter__(self) -> MultiHeld:
         return MultiHeld(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -805,7 +854,7 @@ class Term(Winning[AsyncTerm]):
         self._on.call(self._it.end(is_done=is_done))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         self._watch_over(self._it)
         return self
 
@@ -833,7 +882,7 @@ class Election(Winning[AsyncElection]):
     def __enter__(self) -> Term:
         """Waits for the office. A session that is lost meanwhile costs the place, not the wait."""
         return Term(
-            self._watch_over(self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))),
+            self._watch_over(self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))),
             self._on,
         )
 
@@ -889,7 +938,7 @@ class EphemeralKeeper(Mirror[AsyncEphemeralKeeper]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -926,7 +975,7 @@ class TtlKeeper(Mirror[AsyncTtlKeeper]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -960,7 +1009,7 @@ class Membership(Mirror[AsyncMembership]):
         self._on.call(self._it.set(data))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1048,7 +1097,7 @@ class Registry(Mirror[AsyncRegistry]):
 
     def of_cache(self, service: str, cache: TreeCache) -> list[Instance]:
         """The instances in a cache of their directory, the enabled ones."""
-        return self._on.do(lambda: self._it.of_cache(service, original(cache)))
+        return self._on.do(lambda: self._it.of_cache(service, Mirror.original(cache)))
 
 
 class Registration(Mirror[AsyncRegistration]):
@@ -1067,7 +1116,7 @@ class Registration(Mirror[AsyncRegistration]):
         self._on.call(self._it.update(instance))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1114,7 +1163,7 @@ class Provider(Mirror[AsyncProvider]):
         self._on.do(lambda: self._it.note_fault(instance))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1166,7 +1215,7 @@ class DoubleBarrier(Mirror[AsyncDoubleBarrier]):
         self._on.call(self._it.leave(timeout))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1307,7 +1356,7 @@ class Item(Mirror[AsyncItem]):
         self._on.call(self._it.end(is_done=is_done))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -1316,7 +1365,7 @@ class Item(Mirror[AsyncItem]):
         self._on.call(self._it.__aexit__(kind, error, trace))
 
 
-class Queue(Mirror[AsyncQueue]):
+class Queue(Taking[AsyncQueue]):
     """`put` on one side; `for item in q.take(): with item: ...` on the other.
 
     `lock_path` is that of a Curator queue. `clock` is the wall clock, in seconds since 1970, that delays are
@@ -1353,7 +1402,7 @@ class Queue(Mirror[AsyncQueue]):
 
     def get(self, timeout: float | None = None) -> Item:
         """One item, for `with`; raises TimeoutError if none has come within so many seconds."""
-        return Item(self._on.call(self._it.get(timeout)), self._on)
+        return Item(self._on.call(self._it.get(timeout), lambda got: got.end(is_done=False)), self._on)
 
 
 class Lease(Mirror[AsyncLease]):
@@ -1419,7 +1468,7 @@ class Assignment(Mirror[AsyncAssignment]):
         return self._on.call(within(self._it.ended(), timeout))
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(

@@ -45,7 +45,7 @@ class Stream(PolledMirror[AsyncStream[T], T]):
         return await self._it.__anext__()
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -84,7 +84,7 @@ class Trigger(Mirror[AsyncTrigger]):
         self._on.do(lambda: self._it.close())
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -115,7 +115,7 @@ class Watch(PolledMirror[AsyncWatch, Event]):
         return await self._it.__anext__()
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
@@ -167,7 +167,7 @@ class TreeCache(Mirror[AsyncTreeCache]):
         self._on.call(self._it.sync())
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ class Transaction(Mirror[AsyncTransaction]):
         self._it.add(op)
 
     def __enter__(self) -> Self:
-        self._on.call(self._it.__aenter__(), lambda: self._it.__aexit__(None, None, None))
+        self._on.call(self._it.__aenter__(), lambda _: self._it.__aexit__(None, None, None))
         return self
 
     def __exit__(
