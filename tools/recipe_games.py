@@ -10,7 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from random import Random
 from typing import Final
 
@@ -195,19 +195,19 @@ class Room:
     def __init__(self, world: SimWorld, places: int = 1) -> None:
         self._world = world
         self._places = places
-        self._inside: dict[str, int] = {}
+        self.inside: dict[str, int] = {}
 
     @contextmanager
     def visit(self, name: str, session_id: int) -> Iterator[None]:
         """From the first to the last moment of a body. Raises Foul."""
-        others = [other for other, session in self._inside.items() if session not in self._world.expired]
+        others = [other for other, session in self.inside.items() if session not in self._world.expired]
         if len(others) >= self._places:
             raise Foul(f"{name} is let in beside {', '.join(others)}")
-        self._inside[name] = session_id
+        self.inside[name] = session_id
         try:
             yield
         finally:
-            del self._inside[name]
+            del self.inside[name]
 
 
 class Fenced:
@@ -245,7 +245,19 @@ class Holding(Game):
         await zk.create(self.fenced.path)
 
     def players(self) -> list[Coroutine[object, object, None]]:
-        return [self._play(f"{self.name}-{number}") for number in range(4)]
+        return [*(self._play(f"{self.name}-{number}") for number in range(4)), self._cut_off_somebody()]
+
+    async def _cut_off_somebody(self) -> None:
+        """Now and then a player, often one who holds, reaches no server for longer than its session lives."""
+        dice = self.dice()
+        while not self.is_over:
+            await asyncio.sleep(4 * dice.random())
+            host = dice.choice([f"{self.name}-{dice.randrange(4)}", *self.room.inside])
+            for _ in range(dice.randrange(60)):
+                self.world.client_cut(host)
+                await asyncio.sleep(0.2)
+            for sid in self.world.cluster.members:
+                self.world.heal(host, sid)
 
     @abstractmethod
     def hold(self, zk: coati.Client, name: str) -> AbstractAsyncContextManager[coati.Held]:
@@ -265,11 +277,15 @@ class Holding(Game):
                 await asyncio.sleep(dice.random())
 
     async def _work(self, zk: coati.Client, held: coati.Held, dice: Random) -> None:
-        if dice.random() < 0.5:
-            await self.write(zk, held)
-        await asyncio.sleep(dice.choice((0.01, 0.3, 3.0)) * dice.random())
+        """Sometimes for longer than a session lives without an answer; some look at nothing but their own watch."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + dice.choice((0.01, 0.5, 4.0, 16.0)) * dice.random()
+        writes = dice.random() < 0.7
+        while loop.time() < ends_at:
+            await asyncio.sleep(min(dice.random(), ends_at - loop.time()))
+            if writes:
+                await self.write(zk, held)
         held.check()
-        await self.write(zk, held)
 
     async def write(self, zk: coati.Client, held: coati.Held) -> None:
         """Where one holder at a time is the rule, under its guard."""
@@ -277,8 +293,10 @@ class Holding(Game):
 
     async def verdict(self, zk: coati.Client) -> None:
         self.fenced.verdict()
-        if left := await zk.children(f"/{self.name}"):
-            raise Foul(f"left behind: {left}")
+        # Nobody may have come so far as to make it, or the server has taken an empty container away.
+        stat = await zk.exists(f"/{self.name}")
+        if stat is not None and stat.num_children:
+            raise Foul(f"left behind: {await zk.children(f'/{self.name}')}")
 
 
 class Locking(Holding):
@@ -301,6 +319,127 @@ class Electing(Holding):
 
     def hold(self, zk: coati.Client, name: str) -> AbstractAsyncContextManager[coati.Held]:
         return zk.election("/electing", id=name.encode(), layout=self.layout)
+
+
+class Permitting(Holding):
+    """A semaphore with two permits."""
+
+    PLACES = 2
+
+    def __init__(self, world: SimWorld) -> None:
+        super().__init__(world, "permitting")
+        self.layout: Layout = world.dice.choice(("native", "curator", "kazoo"))
+
+    def hold(self, zk: coati.Client, name: str) -> AbstractAsyncContextManager[coati.Held]:
+        return zk.semaphore("/permitting", 2, id=name.encode(), timeout=20.0, layout=self.layout)
+
+    async def write(self, zk: coati.Client, held: coati.Held) -> None:
+        """Two holders may write in any order."""
+
+    async def verdict(self, zk: coati.Client) -> None:
+        """The room has judged."""
+
+
+class Reading(Game):
+    """A read/write lock: who writes is alone, who reads is among readers."""
+
+    def __init__(self, world: SimWorld) -> None:
+        super().__init__(world, "reading")
+        self.layout: Layout = world.dice.choice(("native", "curator", "kazoo"))
+        self.writers = Room(world)
+        self.readers: dict[str, int] = {}
+
+    async def setup(self, zk: coati.Client) -> None:
+        await zk.create("/reading")
+
+    def players(self) -> list[Coroutine[object, object, None]]:
+        return [self._play(f"reading-{number}", writes=number < 2) for number in range(5)]
+
+    async def _play(self, name: str, *, writes: bool) -> None:
+        dice = self.dice()
+        async with self.client() as zk:
+            lock = zk.rwlock("/reading", id=name.encode(), timeout=20.0, layout=self.layout)
+            while not self.is_over:
+                try:
+                    if writes:
+                        async with lock.write():
+                            await self._write(zk, name, dice)
+                    else:
+                        async with lock.read():
+                            await self._read(zk, name, dice)
+                    self.moves += 1
+                except ZKError:
+                    pass
+                await asyncio.sleep(dice.random())
+
+    async def _write(self, zk: coati.Client, name: str, dice: Random) -> None:
+        with self.writers.visit(name, zk.session.id):
+            if readers := self._sure(self.readers):
+                raise Foul(f"{name} writes beside {readers}")
+            await asyncio.sleep(dice.random())
+
+    async def _read(self, zk: coati.Client, name: str, dice: Random) -> None:
+        if writers := self._sure(self.writers.inside):
+            raise Foul(f"{name} reads beside {writers}")
+        self.readers[name] = zk.session.id
+        try:
+            await asyncio.sleep(dice.random())
+        finally:
+            del self.readers[name]
+
+    def _sure(self, inside: dict[str, int]) -> list[str]:
+        return [name for name, session in inside.items() if session not in self.world.expired]
+
+    async def verdict(self, zk: coati.Client) -> None:
+        """The players have judged."""
+
+
+class Sharing(Game):
+    """Items are shared out among those who are there: none has two owners."""
+
+    ITEMS: Final = ("a", "b", "c", "d")
+
+    def __init__(self, world: SimWorld) -> None:
+        super().__init__(world, "sharing")
+        self.owners: dict[str, tuple[str, int]] = {}
+
+    async def setup(self, zk: coati.Client) -> None:
+        await zk.create("/sharing")
+
+    def players(self) -> list[Coroutine[object, object, None]]:
+        return [self._play(f"sharing-{number}") for number in range(3)]
+
+    async def _play(self, name: str) -> None:
+        dice = self.dice()
+        async with self.client() as zk:
+            while not self.is_over:
+                try:
+                    async with asyncio.timeout(dice.choice((3.0, 15.0))):
+                        await self._own(zk, name)
+                except (TimeoutError, ZKError):
+                    await asyncio.sleep(dice.random())
+
+    async def _own(self, zk: coati.Client, name: str) -> None:
+        partition = zk.partition("/sharing", self.ITEMS, id=name, settle=0.5)
+        async with aclosing(partition.assignments()) as assignments:
+            async for mine in assignments:
+                async with mine:
+                    session = zk.session.id
+                    try:
+                        for item in mine:
+                            owner, other = self.owners.get(item, ("", 0))
+                            if owner and other not in self.world.expired:
+                                raise Foul(f"{item} is {owner}'s, and {name} is given it")
+                            self.owners[item] = (name, session)
+                        self.moves += bool(len(mine))
+                        await mine.ended()
+                    finally:
+                        for item in mine:
+                            if self.owners.get(item) == (name, session):
+                                del self.owners[item]
+
+    async def verdict(self, zk: coati.Client) -> None:
+        """The players have judged."""
 
 
 class Queueing(Game):
@@ -439,4 +578,6 @@ async def persist(verb: object, *arguments: object) -> None:
             continue
 
 
-GAMES: Final = (Counting, Following, Roll, Locking, Electing, Queueing, Caching)
+GAMES: Final = (
+    Counting, Following, Roll, Locking, Electing, Permitting, Reading, Sharing, Queueing, Caching,
+)  # fmt: skip

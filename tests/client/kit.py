@@ -130,12 +130,14 @@ class Driver:
         self.machine.start(self.now_ms)
         self.take()
 
-    def connect(self, **kwargs: int) -> bytes:
+    def connect(
+        self, timeout_ms: int = TIMEOUT_MS, session_id: int = ID, *, reads_only: bool = False, old: bool = False
+    ) -> bytes:
         """The dial comes through and the server accepts; what was asked for."""
         self.machine.on_connected(self.now_ms)
         self.take()
         asked_for = self.sends.pop()
-        self.feed(hello(**kwargs))
+        self.feed(hello(timeout_ms, session_id, reads_only=reads_only, old=old))
         return asked_for
 
     def feed(self, *data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from random import Random
 
@@ -289,6 +290,123 @@ def test_znodes_that_may_not_be_read_are_left_out(port: int, top: str) -> None:
                 async with zk.cache(top):
                     pass
             assert len(zk._core.machine.watches) == 0
+
+    run(scene)
+
+
+def test_znode_that_becomes_readable_comes_with_what_is_below(port: int, top: str) -> None:
+    async def scene() -> None:
+        async with client(port) as zk, client(port) as other:
+            await other.authenticate(coati.Digest("u", "p"))
+            await grow(other, top, "a a/b a/b/c")
+            await other.set_acl(f"{top}/a", coati.CREATOR)
+            async with zk.cache(top) as cache:
+                assert cache.paths() == [top]
+                await other.set_acl(f"{top}/a", coati.OPEN)
+                # A change of an ACL is no event.
+                await other.set(f"{top}/a", b"open")
+                await agree(cache, other, top)
+                assert len(cache) == 4
+
+    run(scene)
+
+
+class Scripted:
+    """A client of one znode, whose reads are answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[coati.Node]] = []
+        self.is_closed = False
+        self.events: coati.Watch | None = None
+
+    def watch(
+        self, path: str, *, recursive: bool = False, mode: coati.WatchMode = coati.WatchMode.PERSISTENT, buffer: int = 1
+    ) -> coati.Watch:
+        async def arm(watch: coati.Watch) -> None:
+            self.events = watch
+
+        return coati.Watch(arm, path=path, show=bytes.decode, release=lambda watch: None, buffer=buffer)
+
+    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+    async def get(self, path: str) -> coati.Node:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return await self.asked[-1]
+
+    async def exists(self, path: str) -> coati.Stat | None:
+        raise AssertionError
+
+    async def children(self, path: str) -> list[str]:
+        raise AssertionError
+
+    async def sync(self, path: str = "/") -> int:
+        return 0
+
+
+def znode(czxid: int, mzxid: int) -> coati.Node:
+    return coati.Node("/a", b"%d" % mzxid, coati.Stat(czxid, mzxid, 0, 0, 0, 0, 0, 0, 1, 0, czxid))
+
+
+async def others_run() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_path_is_read_by_one_reader_at_a_time_and_again_if_it_changes_meanwhile() -> None:
+    async def scene() -> None:
+        zk = Scripted()
+        cache = TreeCache(zk, "/a")
+        loading = asyncio.create_task(cache.__aenter__())
+        await others_run()
+        assert zk.events is not None
+        for zxid in (5, 6):
+            zk.events.on_event(EventType.CHANGED, b"/a", zxid)
+            await others_run()
+        assert len(zk.asked) == 1
+        assert not loading.done()
+        zk.asked[0].set_result(znode(3, 4))
+        await others_run()
+        assert len(zk.asked) == 2
+        zk.asked[1].set_result(znode(3, 6))
+        await loading
+        assert cache.is_current
+        assert held(cache) == {"/a": b"6"}
+        await cache.aclose()
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("type", "zxid", "reads", "stays"),
+    [
+        # It was read after that, perhaps as another znode of that name.
+        (EventType.DELETED, 6, 0, True),
+        (EventType.CREATED, 7, 0, True),
+        (EventType.CHANGED, 9, 0, True),
+        (EventType.DELETED, 10, 0, False),
+        (EventType.CHANGED, 10, 1, True),
+        (EventType.CREATED, 12, 1, True),
+        # Of a server before 3.9, which does not say when.
+        (EventType.DELETED, -1, 1, True),
+        (EventType.CHANGED, -1, 1, True),
+    ],
+)
+def test_an_event_that_is_older_than_what_is_known_changes_nothing(
+    type: EventType, zxid: int, reads: int, *, stays: bool
+) -> None:
+    async def scene() -> None:
+        zk = Scripted()
+        cache = TreeCache(zk, "/a")
+        loading = asyncio.create_task(cache.__aenter__())
+        await others_run()
+        zk.asked.pop().set_result(znode(7, 9))
+        await loading
+        assert zk.events is not None
+        zk.events.on_event(type, b"/a", zxid)
+        await others_run()
+        assert (len(zk.asked), "/a" in cache) == (reads, stays)
+        await cache.aclose()
 
     run(scene)
 

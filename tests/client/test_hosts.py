@@ -64,7 +64,7 @@ def test_hosts_are_shown_as_they_are_written() -> None:
 
 
 def test_every_server_comes_once_a_round_in_an_order_of_the_clients_own() -> None:
-    orders = Counter()
+    orders: Counter[tuple[Host, ...]] = Counter()
     for seed in range(60):
         hosts = HostList([*ALL[:3], ALL[0]], Random(seed))
         assert len(hosts) == 3

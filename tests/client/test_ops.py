@@ -13,13 +13,14 @@ from coati.client.ops import (
     Delete,
     Get,
     MultiError,
+    Op,
     Set,
     multi_body,
     multi_read_body,
     multi_read_results,
     multi_results,
 )
-from coati.client.types import OPEN, READ_ONLY, Mode
+from coati.client.types import OPEN, READ_ONLY, Mode, Node
 from coati.errors import MarshallingError, NoNode
 from coati.wire import codes
 from coati.wire.jute import Reader
@@ -44,7 +45,7 @@ def shown(path: bytes) -> str:
 
 
 def test_each_operation_has_its_record() -> None:
-    ops = [
+    ops: list[Op] = [
         Create("/a", b"x", Mode.EPHEMERAL_SEQUENTIAL),
         Create("/b", mode=Mode.CONTAINER, acl=READ_ONLY),
         Create("/c", ttl=1.5),
@@ -80,7 +81,8 @@ def test_results_come_in_the_order_of_the_operations() -> None:
     old, new, deleted, stat, checked = multi_results(
         [Create("/a", b"x"), Create("/b"), Delete("/c"), Set("/d", b""), Check("/e")], Reader(data), shown
     )
-    assert (getattr(old, "path", ""), getattr(old, "data", b""), old and old[2].czxid) == ("/a", b"x", 0)
+    assert isinstance(old, Node)
+    assert (old.path, old.data, old.stat.czxid) == ("/a", b"x", 0)
     assert getattr(new, "path", "") == "/b1"
     assert (deleted, checked) == (None, None)
     assert stat is not None

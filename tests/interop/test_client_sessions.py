@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
@@ -41,9 +41,10 @@ def hosts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 async def until(is_so: Callable[[], Awaitable[bool]], what: str) -> None:
     deadline = monotonic() + PATIENCE_S
+    never = asyncio.get_running_loop().create_future()
     while not await is_so():
         assert monotonic() < deadline, what
-        await asyncio.sleep(0.02)
+        await asyncio.wait([never], timeout=0.02)
 
 
 @asynccontextmanager
@@ -94,6 +95,7 @@ def test_an_expired_session_is_reported_and_renewed(hosts: list[str]) -> None:
             first = zk.session.id
             await zk.create("/renewed", mode=Mode.EPHEMERAL)
             await calm.ensure("/watched")
+            await zk.sync()
             trigger = coati.Trigger()
             await zk.get("/watched", watch=trigger)
             async with zk.watch("/watched") as events:
@@ -164,7 +166,9 @@ def test_an_expired_session_that_must_not_be_renewed_raises_everywhere(hosts: li
 
 
 @pytest.mark.parametrize("on_expired", ["renew", "raise"])
-def test_silence_longer_than_the_timeout_is_the_end_on_both_sides(hosts: list[str], on_expired: str) -> None:
+def test_silence_longer_than_the_timeout_is_the_end_on_both_sides(
+    hosts: list[str], on_expired: Literal["renew", "raise"]
+) -> None:
     async def run() -> None:
         async with Client(hosts) as calm, through_a_proxy(hosts[0]) as (proxy, address):
             zk = await Client(address, session_timeout=SHORT_S, on_expired=on_expired).start()

@@ -474,6 +474,7 @@ def test_holder_is_asked_to_give_it_back(server: Server, path: str) -> None:
                 await asked
                 await held.revoked()
                 assert held.is_held
+            await until_queued(other, path, 0)
             assert not await contender.revoke()
 
     run(main())

@@ -286,15 +286,11 @@ class TreeCache:
         except NoNode:
             self._mark(path, lists=True)
             return
+        # Those that are known and not listed have an event of their own, or were marked with the gap.
         known = self._names.get(path, {})
         for name in names:
             if name not in known:
                 self._mark(join_path(path, name), lists=True)
-        # What is not listed may have come since: it is asked for by itself.
-        listed = dict.fromkeys(names)
-        for name in known:
-            if name not in listed:
-                self._mark(join_path(path, name), lists=False)
 
     # --- what is known ----------------------------------------------------------------------------
 

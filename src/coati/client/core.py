@@ -45,6 +45,7 @@ class Options:
 
     timeout: Timeout = USE_SESSION
     retry: Retry = Retry.DEFAULT
+    joins: bool = False
 
 
 class Core:
@@ -93,7 +94,7 @@ class Core:
         failures = 0
         unclear = False
         while True:
-            await self.pump.ask(call)
+            await self.pump.ask(call, joins=options.joins)
             failure = call.failure
             if failure is None:
                 if call.err == 0 or (call.err == NO_NODE and call.missing_kind >= 0):

@@ -128,14 +128,17 @@ class Pump:
         self.machine.start(self.now_ms())
         self.flush()
 
-    async def ask(self, call: Call) -> None:
-        """Until the call is over: then it has a `payload` or a `failure`. Cancelled, it is withdrawn."""
+    async def ask(self, call: Call, *, joins: bool = False) -> None:
+        """Until the call is over: then it has a `payload` or a `failure`. Cancelled, it is withdrawn.
+
+        `joins`: it is sent together with what else this turn of the loop asks for.
+        """
         loop = self.loop()
         future: asyncio.Future[None] = loop.create_future()
         call.waiter = future
         machine = self.machine
         machine.submit(call, int(loop.time() * 1000))
-        if machine.inflight == 1:
+        if machine.inflight == 1 and not joins:
             # Alone: there is nothing to join it with.
             self.flush()
         else:

@@ -343,9 +343,9 @@ class Session:
         too_long: FrameTooLong | None = None
         try:
             frames = self._frames.feed(data)
-        except FrameTooLong as error:
-            too_long = error
-            frames = error.frames
+        except FrameTooLong as refusal:
+            too_long = refusal
+            frames = refusal.frames
         try:
             for payload in frames:
                 if self._is_ready:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from coati.client.client import BaseClient
+from coati.client.client import BaseClient, joined
 from coati.client.types import EventType, Mode, Node, join_path
 from coati.client.watching import Trigger
 from coati.errors import (
@@ -149,6 +149,9 @@ class Line:
         self._client = client
         # What bounds a wait is its deadline, over all connections and sessions that it takes.
         self._patient = client.with_options(timeout=None)
+        # A create and the list behind it travel together, also with a release before them: then one sync of the
+        # server's disk does for both.
+        self._joined = joined(self._patient)
         self._pattern = re.compile(f"({'|'.join(names.behind)}){_NUMBER}")
 
     def parse(self, names: Iterable[str]) -> list[Number]:
@@ -251,7 +254,7 @@ class Line:
             listing = asyncio.get_running_loop().create_task(self._listing())
             try:
                 place.is_open = True
-                place.node = await self._patient.create(start, data, mode=Mode.EPHEMERAL_SEQUENTIAL)
+                place.node = await self._joined.create(start, data, mode=Mode.EPHEMERAL_SEQUENTIAL)
                 return await listing
             except NoNode:
                 place.is_open = False
@@ -277,7 +280,7 @@ class Line:
 
     async def _listing(self) -> list[str] | None:
         try:
-            return await self._patient.children(self.path)
+            return await self._joined.children(self.path)
         except ZKError:
             # The create before it has met the same, or it is read again.
             return None

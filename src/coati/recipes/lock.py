@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from coati.client.client import BaseClient
+from coati.client.client import BaseClient, joined
 from coati.client.ops import Create, MultiError
 from coati.client.types import Mode, Node, parent_path
 from coati.client.watching import Trigger
@@ -39,6 +39,7 @@ class Lock(Claim[Held]):
         self._id = id
         self._mark = _MARKS[layout]
         self._line = Line(client, path, LOCK[layout])
+        self._release = Release(joined(client))
 
     async def holders(self) -> list[Contender]:
         """Who holds it, then who waits, in order."""
@@ -49,7 +50,7 @@ class Lock(Claim[Held]):
         return None if node is None else Held(self._client, node)
 
     async def _free(self, held: Held) -> None:
-        await Release(self._client).delete(held.path)
+        await self._release.delete(held.path)
 
 
 class ExclusiveLock(Claim[Held]):

@@ -7,7 +7,7 @@ only through its lock, which its old owner lets go of when it comes for its next
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
@@ -125,7 +125,7 @@ class Partition:
         self._changed = asyncio.Event()
         self._current: Assignment | None = None
 
-    async def assignments(self) -> AsyncIterator[Assignment]:
+    async def assignments(self) -> AsyncGenerator[Assignment, None]:
         """Our share, and again whenever the members change or the session is lost. Asking for the next one gives the
         last one up. The end of the iteration leaves the group and frees all items."""
         membership = self._group.join(name=self.id)

@@ -11,8 +11,9 @@ import asyncio
 from typing import ClassVar, Final
 
 from coati.client.client import BaseClient
+from coati.client.ops import Check, Create, MultiError
 from coati.client.types import Mode, Node, join_path
-from coati.errors import NoNode
+from coati.errors import ConnectionLoss, NoNode
 from coati.recipes.claim import Claim
 from coati.recipes.held import Held, OnLoss, Release
 from coati.recipes.line import GRACE_S, LOCK, Contender, Layout, Line, Names, Place, Wake, too_late
@@ -84,8 +85,10 @@ class Semaphore(Claim[Held]):
                 return None
             try:
                 async with asyncio.timeout_at(deadline):
-                    take = self._take_name if self._is_kazoo else self._take_place
-                    node = await take(waits)
+                    node = await (self._take_name(door, waits) if self._is_kazoo else self._take_place(waits))
+            except _DoorIsGone:
+                Release(self._client).soon(door.path)
+                continue
             except TimeoutError as error:
                 # First the lease, whose delete waits for its turn to be sent.
                 await asyncio.sleep(0)
@@ -154,7 +157,7 @@ class Semaphore(Claim[Held]):
         if data.isdigit() and int(data) != self.permits:
             raise ValueError(f"{self.path} has {int(data)} permits, not {self.permits}")
 
-    async def _take_name(self, waits: bool) -> Node | None:
+    async def _take_name(self, door: Node, waits: bool) -> Node | None:
         """A znode with a name of its own, created when there is room."""
         path = join_path(self.path, self._client.unique())
         is_open = False
@@ -166,7 +169,7 @@ class Semaphore(Claim[Held]):
                     names = await self._patient.children(self.path, watch=wake)
                     if len(names) < self.permits:
                         is_open = True
-                        return await self._patient.create(path, self._id, mode=Mode.EPHEMERAL)
+                        return await self._create_behind(door, path)
                     if not waits:
                         return None
                     await wake.wait()
@@ -177,6 +180,28 @@ class Semaphore(Claim[Held]):
             if is_open:
                 Release(self._client).soon(path)
             raise
+
+    async def _create_behind(self, door: Node, path: str) -> Node:
+        """Creates the znode if the door is ours still: in the next session another may stand in it by now."""
+        ops = (Check(door.path), Create(path, self._id, Mode.EPHEMERAL))
+        while door.stat.ephemeral_owner == self._client.session.id:
+            try:
+                made = (await self._patient.multi(ops))[1]
+            except (MultiError, ConnectionLoss):
+                # The door has gone, or the name is there, because an answer was lost.
+                try:
+                    made = await self._patient.get(path)
+                except NoNode:
+                    if await self._patient.exists(door.path) is None:
+                        break
+                    continue
+            if isinstance(made, Node) and made.stat.ephemeral_owner == self._client.session.id:
+                return made
+        raise _DoorIsGone
+
+
+class _DoorIsGone(Exception):
+    """Who stood at the door does so no more."""
 
 
 def _token(contender: Contender) -> int:

@@ -22,7 +22,7 @@ class Tenure(Held, ABC):
         self, client: BaseClient, node: Node, *, error: type[LockLost] = LockLost, on_loss: OnLoss, goes_on: bool
     ) -> None:
         super().__init__(client, node, error=error)
-        self._session_id = node.stat.ephemeral_owner
+        self.owner = node.stat.ephemeral_owner
         self._body = Body(on_loss)
         self._goes_on = goes_on
         self._is_inside = False
@@ -38,7 +38,7 @@ class Tenure(Held, ABC):
         try:
             await self.keep(self._note)
             # A new session may have come before `keep` began to listen: then the znode is the old one's.
-            if self._session_id == self._client.session.id:
+            if self.owner == self._client.session.id:
                 return True
         except LockLost:
             pass
