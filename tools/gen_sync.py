@@ -303,7 +303,7 @@ HEADERS: Final = {
 # What an interrupt that came too late for it takes back.
 UNDO: Final = {
     "acquire": "lambda got: self._it.release(got)",
-    "try_acquire": "lambda got: None if got is None else self._it.release(got)",
+    "try_acquire": "if_any(self._it.release)",
     "get": "lambda got: got.end(is_done=False)",
 }
 UNDONE: Final = (("Winning", "acquire"), ("Winning", "try_acquire"), ("Taking", "get"))
@@ -637,6 +637,9 @@ class Page:
                     value = f"{self.take(BRIDGE, 'mapped')}({value}, lambda one: {item})"
                 return f"{self.take(BRIDGE, 'Steps')}({value}, self._on)"
             case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+                if value.isidentifier():
+                    inner = self.wrapped(where, left, value, extra)
+                    return value if inner == value else f"None if {value} is None else {inner}"
                 inner = self.wrapped(where, left, "got", extra)
                 return value if inner == "got" else f"None if (got := {value}) is None else {inner}"
             case ast.BinOp(left=left, op=ast.BitOr(), right=right) if self.mirror_of(where, left):
@@ -804,6 +807,8 @@ class Page:
         """What gives the caller something to give back."""
         fn = member.fn
         wrapped = self.wrapped(member.where, fn.returns, "got")
+        if "if_any" in UNDO[fn.name]:
+            self.take(BRIDGE, "if_any")
         head = f"    def {fn.name}(self{', ' if declared else ''}{declared}) -> {returned}:\n{docstring(fn, ' ' * 8)}"
         return f"{head}        return self._on.enter({call}, lambda got: {wrapped}, {UNDO[fn.name]})\n"
 

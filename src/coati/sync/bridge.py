@@ -449,6 +449,16 @@ class Winning(Mirror[A]):
                 del self._stops[threading.get_ident()]
 
 
+def if_any(undo: Undo[T]) -> Undo[T | None]:
+    """Takes back what there is, if there is something."""
+
+    async def undone(got: T | None) -> None:
+        if got is not None:
+            await undo(got)
+
+    return undone
+
+
 async def within(coroutine: Coroutine[object, object, T], timeout: float | None) -> T | None:
     """Its result; None after so many seconds."""
     try:

@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-Undo = Callable[[T], Coroutine[object, object, object] | None]
-"""Takes a result back, if there is something to take back."""
+Undo = Callable[[T], Coroutine[object, object, object]]
+"""Takes a result back."""
 
 EXIT_S: Final = 2.0
 WAKE_BYTES: Final = 512
@@ -274,9 +274,8 @@ class LoopThread:
                 return wrap(job.result)
         except BaseException:
             self.withdraw(job)
-            undoing = undo(job.result) if job.error is None else None
-            if undoing is not None:
-                self.leave(undoing, context)
+            if job.error is None:
+                self.leave(undo(job.result), context)
             raise
         job.outcome()
         raise AssertionError("it has an error")

@@ -62,6 +62,7 @@ from coati.sync.bridge import (
     Winning,
     asking,
     happened,
+    if_any,
     mapped,
     on_the_loop,
     within,
@@ -431,9 +432,7 @@ class Claim(Winning[AsyncClaim[AsyncHeld]]):
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
         return self._on.enter(
-            self._it.try_acquire(),
-            lambda got: None if (got := got) is None else Held(got, self._on),
-            lambda got: None if got is None else self._it.release(got),
+            self._it.try_acquire(), lambda got: None if got is None else Held(got, self._on), if_any(self._it.release)
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -483,8 +482,8 @@ class WriteClaim(Winning[AsyncClaim[AsyncWriteHeld]]):
         """As `acquire` if nobody else has it now; otherwise None."""
         return self._on.enter(
             self._it.try_acquire(),
-            lambda got: None if (got := got) is None else WriteHeld(got, self._on),
-            lambda got: None if got is None else self._it.release(got),
+            lambda got: None if got is None else WriteHeld(got, self._on),
+            if_any(self._it.release),
         )
 
     def release(self, held: WriteHeld | None = None) -> None:
@@ -534,8 +533,8 @@ class UpgradableClaim(Winning[AsyncClaim[AsyncUpgradableHeld]]):
         """As `acquire` if nobody else has it now; otherwise None."""
         return self._on.enter(
             self._it.try_acquire(),
-            lambda got: None if (got := got) is None else UpgradableHeld(got, self._on),
-            lambda got: None if got is None else self._it.release(got),
+            lambda got: None if got is None else UpgradableHeld(got, self._on),
+            if_any(self._it.release),
         )
 
     def release(self, held: UpgradableHeld | None = None) -> None:
@@ -580,9 +579,7 @@ class Lock(Winning[AsyncLock]):
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
         return self._on.enter(
-            self._it.try_acquire(),
-            lambda got: None if (got := got) is None else Held(got, self._on),
-            lambda got: None if got is None else self._it.release(got),
+            self._it.try_acquire(), lambda got: None if got is None else Held(got, self._on), if_any(self._it.release)
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -634,9 +631,7 @@ class ExclusiveLock(Winning[AsyncExclusiveLock]):
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
         return self._on.enter(
-            self._it.try_acquire(),
-            lambda got: None if (got := got) is None else Held(got, self._on),
-            lambda got: None if got is None else self._it.release(got),
+            self._it.try_acquire(), lambda got: None if got is None else Held(got, self._on), if_any(self._it.release)
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -693,9 +688,7 @@ class Semaphore(Winning[AsyncSemaphore]):
     def try_acquire(self) -> Held | None:
         """As `acquire` if nobody else has it now; otherwise None."""
         return self._on.enter(
-            self._it.try_acquire(),
-            lambda got: None if (got := got) is None else Held(got, self._on),
-            lambda got: None if got is None else self._it.release(got),
+            self._it.try_acquire(), lambda got: None if got is None else Held(got, self._on), if_any(self._it.release)
         )
 
     def release(self, held: Held | None = None) -> None:
@@ -748,8 +741,8 @@ class MultiLock(Winning[AsyncMultiLock]):
         """As `acquire` if nobody else has it now; otherwise None."""
         return self._on.enter(
             self._it.try_acquire(),
-            lambda got: None if (got := got) is None else MultiHeld(got, self._on),
-            lambda got: None if got is None else self._it.release(got),
+            lambda got: None if got is None else MultiHeld(got, self._on),
+            if_any(self._it.release),
         )
 
     def release(self, held: MultiHeld | None = None) -> None:
