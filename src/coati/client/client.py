@@ -298,6 +298,12 @@ class BaseClient:
             view._default_acl = default_acl
         return view
 
+    def joining(self) -> Self:
+        """For recipes: see `joined`."""
+        view = copy.copy(self)
+        view._options = Options(self._options.timeout, self._options.retry, joins=True)
+        return view
+
     def _set_chroot(self, prefix: str) -> None:
         root = prefix.encode()
         validate_path(root)
@@ -647,10 +653,7 @@ AnyClient = TypeVar("AnyClient", bound=BaseClient)
 
 def joined(client: AnyClient) -> AnyClient:
     """For recipes: a view whose requests share a packet with what else is asked for in the same turn of the loop."""
-    view = copy.copy(client)
-    kept = client._options
-    view._options = Options(kept.timeout, kept.retry, joins=True)
-    return view
+    return client.joining()
 
 
 def parse_config(data: bytes) -> EnsembleConfig:
