@@ -11,7 +11,7 @@ from coati.client.session import FOREVER_MS, Call
 from coati.client.types import EventType
 from coati.client.watchtable import CHILD, DATA, EXIST, PERSISTENT, RECURSIVE
 from coati.wire import codes
-from tests.client.kit import Driver, Listener, connected, event, reply, text
+from tests.client.kit import Driver, Listener, Nobody, connected, event, reply, text
 
 READ = codes.OP_GET_DATA
 NO_NODE = -101
@@ -20,7 +20,7 @@ UNIMPLEMENTED = -6
 
 def read(driver: Driver, path: bytes, listener: Listener, kind: int, missing_kind: int = -1) -> Call:
     """A read that sets a one-shot watch."""
-    call = Call(READ, text(path) + b"\1", is_write=False, deadline_ms=FOREVER_MS, waiter=driver)
+    call = Call(READ, text(path) + b"\1", is_write=False, deadline_ms=FOREVER_MS, waiter=Nobody())
     call.watch(path, listener, kind=kind, missing_kind=missing_kind)
     driver.machine.submit(call, driver.now_ms)
     driver.take()
