@@ -10,6 +10,8 @@ from setuptools import setup
 
 COMPILED_ROOMS = ("wire", "core", "zab")
 COMPILED_MODULES = (
+    "client/session.py",
+    "client/watchtable.py",
     "storage/format.py",
     "server/errands.py",
     "server/handshake.py",
