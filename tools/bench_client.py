@@ -219,6 +219,12 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "sync get": ("coati", "kazoo"),
     "lock and unlock": ("coati", "kazoo"),
 }
+# The front door alone loads nothing.
+CLIENTS: Final = {
+    "coati": "from coati import Client",
+    "aiozk": "from aiozk import ZKClient",
+    "kazoo": "from kazoo.client import KazooClient",
+}
 # What is asked for: (row, other, at least so many times as fast).
 GOALS: Final = {
     ("get", "aiozk"): 1.5,
@@ -245,7 +251,7 @@ def child(*words: str) -> list[float]:
     return figures
 
 
-def import_ms(module: str, cache: Path) -> float:
+def import_ms(line: str, cache: Path) -> float:
     """The processor's time that importing it adds to a bare interpreter, from compiled files."""
 
     def took(code: str) -> float:
@@ -256,9 +262,9 @@ def import_ms(module: str, cache: Path) -> float:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
-    took(f"import {module}")
+    took(line)
     # The least of several: what is above it is other work on the machine.
-    return min(took(f"import {module}") for _ in range(9)) - min(took("pass") for _ in range(9))
+    return min(took(line) for _ in range(9)) - min(took("pass") for _ in range(9))
 
 
 def installed(contender: str) -> bool:
@@ -279,7 +285,7 @@ def rounds(address: str, count: int, seconds: float) -> Found:
                     found.setdefault(row, {}).setdefault(name, []).append(figures)
                     print(f"{number + 1}: {row}: {name}: {figures[0]:,.0f}/s, {figures[1]:.1f} us", flush=True)
             for name in filter(installed, CONTENDERS):
-                took = import_ms("kazoo.client" if name == "kazoo" else name, Path(cache))
+                took = import_ms(CLIENTS[name], Path(cache))
                 found.setdefault("import", {}).setdefault(name, []).append([took])
     return found
 
@@ -324,7 +330,7 @@ def report(found: Found, memory_mb: float, options: argparse.Namespace) -> str:
         "",
         "| | coati | aiozk | kazoo | goal |",
         "| --- | ---: | ---: | ---: | ---: |",
-        f"| `import`, ms of processor over a bare interpreter | {' | '.join(cells)} | {IMPORT_GOAL_MS:g} |",
+        f"| import of the client, ms of processor over a bare interpreter | {' | '.join(cells)} | {IMPORT_GOAL_MS:g} |",
         f"| growth of a process with {SESSIONS:,} clients, MB | {memory_mb:.1f} | | | {MEMORY_GOAL_MB:g} |",
         "",
         "kazoo's `get` is its blocking one, which `sync get` stands against too; with 100 in flight it is `get_async`.",
