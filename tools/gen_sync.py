@@ -182,7 +182,7 @@ MIRRORS: Final = (
     Mirror(
         "coati.client.client:SessionView",
         VIEWS,
-        skip=names("on_end"),
+        skip=names("on_end vouch"),
         here=names("id timeout state server read_only deadline last_zxid"),
     ),
     Mirror("coati.client.quota:QuotaView", VIEWS),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import coati
+from coati.testing.cluster import ClusterConfig
 from coati.testing.world import SimWorld, run
 from tools.recipe_games import GAMES, Game
 
@@ -30,24 +31,24 @@ CHUNK: Final = 10
 REST_S: Final = 120.0
 
 
+WEATHERS: Final = ("storm", "breeze", "breeze", "apart")
 # What a calm run has: the ensemble serves nearly all the time, and clients lose what they hold.
 MILD: Final = ("cut client", "cut client one way", "heal", "reset", "reset", "lose connection", "expire")
 
 
-async def weather(world: SimWorld, seconds: float) -> None:
-    """A storm in half of the runs; in the others a breeze, in which one server at a time is away, and not for long."""
-    if world.dice.random() < 0.5:
+async def weather(world: SimWorld, seconds: float, kind: str) -> None:
+    """`storm`: everything at once. `breeze`: one server at a time is away, and not for long. `apart`: one server at a
+    time hears no other, and its clients notice nothing."""
+    if kind == "storm":
         await world.storm(seconds)
         return
     ends_at = world.loop.time() + seconds
     while world.loop.time() < ends_at:
         await asyncio.sleep(4 * world.dice.random())
-        if world.dice.random() < 0.3:
-            sid = world.dice.choice(list(world.cluster.members))
-            world.kill(sid)
-            world.faults["kill"] += 1
-            await asyncio.sleep(2 * world.dice.random())
-            world.restart(sid)
+        if kind == "apart":
+            await _part(world)
+        elif world.dice.random() < 0.3:
+            await _kill(world)
         elif world.cluster.leader() is not None:
             world.inflict(world.dice.choice(MILD))
     world.heal_all()
@@ -55,7 +56,32 @@ async def weather(world: SimWorld, seconds: float) -> None:
     world.check_servers()
 
 
-async def play(world: SimWorld, *, seconds: float = SECONDS, names: Sequence[str] = ()) -> Counter[str]:
+async def _part(world: SimWorld) -> None:
+    sids = list(world.cluster.members)
+    alone = world.dice.choice(sids)
+    for sid in sids:
+        if sid != alone:
+            world.cut(sid, alone)
+    world.faults["apart"] += 1
+    await asyncio.sleep(8 * world.dice.random())
+    world.heal()
+
+
+async def _kill(world: SimWorld) -> None:
+    sid = world.dice.choice(list(world.cluster.members))
+    world.kill(sid)
+    world.faults["kill"] += 1
+    await asyncio.sleep(2 * world.dice.random())
+    world.restart(sid)
+
+
+def shape(seed: int) -> ClusterConfig:
+    """Quick servers, or ones that take longer to notice the loss of their leader than a session lives."""
+    quick = seed % 3
+    return ClusterConfig(3) if quick else ClusterConfig(3, tick_ms=1000, init_ticks=12, sync_ticks=12)
+
+
+async def play(world: SimWorld, *, seconds: float = SECONDS, names: Sequence[str] = (), kind: str = "") -> Counter[str]:
     """One run: some games at once, a storm, the verdicts. How many moves each game has seen."""
     games: list[Game] = [make(world) for make in GAMES]
     if names:
@@ -72,7 +98,7 @@ async def play(world: SimWorld, *, seconds: float = SECONDS, names: Sequence[str
             for number, player in enumerate(game.players()):
                 with world.on_host(f"{game.name}-{number}"):
                     group.create_task(player, name=f"{game.name}-{number}")
-        group.create_task(weather(world, seconds), name="weather")
+        group.create_task(weather(world, seconds, kind or world.dice.choice(WEATHERS)), name="weather")
     async with coati.Client(world.hosts, entropy=world.random()) as zk:
         await zk.sync()
         for game in games:
@@ -89,7 +115,12 @@ def run_seeds(first: int, count: int, seconds: float, names: Sequence[str]) -> t
     findings = []
     for seed in range(first, first + count):
         try:
-            total += run(lambda world: play(world, seconds=seconds, names=names), seed, limit_s=seconds + REST_S)
+            total += run(
+                lambda world: play(world, seconds=seconds, names=names),
+                seed,
+                config=shape(seed),
+                limit_s=seconds + REST_S,
+            )
         except Exception as error:
             findings.append(f"seed {seed}: {_text(error)}")
     return total, findings

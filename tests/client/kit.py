@@ -179,13 +179,6 @@ class Driver:
             self.machine.on_tick(self.now_ms)
             self.take()
 
-    def done(self) -> bool:
-        """As who waits for its calls: it looks at what was told instead."""
-        return True
-
-    def set_result(self, result: None, /) -> None:
-        raise AssertionError("done already")
-
     def call(self, op: int = codes.OP_GET_DATA, *, deadline_ms: int = FOREVER_MS, is_write: bool = False) -> Call:
         call = Call(op, b"body", is_write=is_write, deadline_ms=deadline_ms, waiter=Nobody())
         self.machine.submit(call, self.now_ms)

@@ -15,7 +15,7 @@ from coati.recipes.held import Held
 from coati.recipes.queue import _Hold
 from coati.testing import world
 from tools.recipe_games import GAMES, Room
-from tools.storm_recipes import play
+from tools.storm_recipes import play, shape
 
 SECONDS = 25.0
 SEEDS = 24
@@ -31,15 +31,17 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def run(seed: int, *names: str) -> Counter[str]:
-    return world.run(lambda sim: play(sim, seconds=SECONDS, names=names), seed, limit_s=LIMIT_S)
+def run(seed: int, *names: str, kind: str = "") -> Counter[str]:
+    return world.run(
+        lambda sim: play(sim, seconds=SECONDS, names=names, kind=kind), seed, config=shape(seed), limit_s=LIMIT_S
+    )
 
 
-def is_caught(*names: str, seeds: int = 30) -> bool:
+def is_caught(*names: str, seeds: int = 30, kind: str = "") -> bool:
     """Whether some seed finds it."""
     for seed in range(1, seeds + 1):
         try:
-            run(seed, *names)
+            run(seed, *names, kind=kind)
         except (AssertionError, ExceptionGroup):
             return True
     return False
@@ -68,6 +70,14 @@ def hold_on_to_it(patch: pytest.MonkeyPatch) -> None:
 def test_a_holder_who_does_not_hear_of_the_loss_is_caught(monkeypatch: pytest.MonkeyPatch, game: str) -> None:
     hold_on_to_it(monkeypatch)
     assert is_caught(game)
+
+
+def test_a_follower_without_its_leader_vouches_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers pings and reads for syncLimit ticks, while the leader may expire the session."""
+    assert not is_caught("locking", seeds=6, kind="apart")
+    believed = property(lambda self: self._client.session.deadline * (self._why is None))
+    monkeypatch.setattr(Held, "deadline", believed)
+    assert is_caught("locking", seeds=60, kind="apart")
 
 
 def test_a_stale_write_without_its_guard_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,8 +121,26 @@ class SessionView:
 
     @property
     def deadline(self) -> float:
-        """Until then, on the loop's clock in seconds, no server can have expired the session; 0 if nobody knows."""
+        """Until then, on the loop's clock in seconds, this server cannot have given it up; 0 if nobody knows."""
         return self._core.machine.alive_until_ms / 1000
+
+    @property
+    def vouched_until(self) -> float:
+        """Until then, on the loop's clock in seconds, the leader cannot have expired it; 0 if nobody knows.
+
+        The server we talk to may have lost its leader. Writes, syncs and new connections move it on, and it moves on by
+        itself while `vouch` is asked for.
+        """
+        return self._core.machine.vouch.until_ms / 1000
+
+    def vouch(self) -> Callable[[], None]:
+        """For recipes: the leader is asked now and then, so that `vouched_until` moves on; returns what stops that."""
+        self._core.pump.vouch(1)
+
+        def stop() -> None:
+            self._core.pump.vouch(-1)
+
+        return stop
 
     @property
     def last_zxid(self) -> int:

@@ -223,6 +223,12 @@ class Pump:
     def _forget(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
 
+    def vouch(self, count: int) -> None:
+        """So many more rely on what the leader says."""
+        self.machine.vouch.holders += count
+        if count > 0 and not self.is_over:
+            self._wake_at(min(self._wake_ms, self.machine.vouch.due_ms(self.machine.timeout_ms)))
+
     def flush_soon(self) -> None:
         """Once all that is ready to run has run: then many requests share a write."""
         if not self._flush_is_due:

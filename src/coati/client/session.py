@@ -43,6 +43,8 @@ _unpack_reply: Final = _REPLY.unpack_from
 REPLY_HEADER_BYTES: Final = 16
 _XID_MAX: Final = (1 << 31) - 1
 _NO_PASSWORD: Final = bytes(16)
+_LOST: Final = "the connection was lost before the answer came"
+_ROOT: Final = b"\0\0\0\1/"
 _PING: Final = frame(Struct(">ii").pack(codes.XID_PING, codes.OP_PING))
 
 PING_AT_MOST_MS: Final = 10_000
@@ -188,6 +190,36 @@ class _Probe:
         return True
 
 
+class Vouch:
+    """Until when the leader cannot have expired the session, whatever the server we talk to believes.
+
+    A follower that has lost its leader goes on answering reads and pings for as long as `syncLimit` ticks, while the
+    leader does not hear of them and may expire the session. What the leader itself has had to do with is another thing:
+    writes, syncs, and the acceptance of the session. A learner reports touches every half tick, and no session timeout
+    is below two ticks: an answer proves that those a quarter of the timeout before it were reported.
+    """
+
+    __slots__ = ("_sent_ms", "holders", "until_ms")
+
+    def __init__(self) -> None:
+        self.until_ms = 0
+        # How many rely on it: then it is kept up by a sync now and then.
+        self.holders = 0
+        self._sent_ms = 0
+
+    def on_sent(self, now_ms: int) -> None:
+        """A request for the leader."""
+        self._sent_ms = now_ms
+
+    def on_answered(self, sent_ms: int, timeout_ms: int) -> None:
+        """And its answer."""
+        self.until_ms = max(self.until_ms, sent_ms + timeout_ms * 3 // 4)
+
+    def due_ms(self, timeout_ms: int) -> int:
+        """When the leader is to be asked again."""
+        return self._sent_ms + timeout_ms // 6 if self.holders else FOREVER_MS
+
+
 class Session:
     """The machine: tell it by `on_...`, `submit`, `cancel`, `close`; then ask `take_outbox` and `next_deadline_ms`."""
 
@@ -204,6 +236,7 @@ class Session:
         # Until this time the server cannot have expired the session: when its last answered request was sent, plus the
         # timeout. Before the first answer, 0. A server without a quorum can promise nothing.
         self.alive_until_ms = 0
+        self.vouch = Vouch()
         self.out = Outbox()
         self._dice = dice
         self._auths: list[tuple[str, bytes]] = []
@@ -388,7 +421,8 @@ class Session:
         if self._is_over:
             return due
         if self._is_ready:
-            return min(due, self._ping_due_ms(), self._heard_ms + self._read_timeout_ms())
+            read_ms = self._heard_ms + self._read_timeout_ms()
+            return min(due, self.vouch.due_ms(self.timeout_ms), self._ping_due_ms(), read_ms)
         if self._is_known:
             return min(due, self._heard_ms + self.timeout_ms * 4 // 3)
         return due
@@ -408,6 +442,8 @@ class Session:
                 body = body[:-1] + b"\0"
             self.watches.arm(call.kind, call.path)
         self._sent.append(call)
+        if call.is_write or call.op == codes.OP_SYNC:
+            self.vouch.on_sent(now_ms)
         self._wrote_ms = now_ms
         self.out.sends.append(_pack_header(len(body) + 8, call.xid, call.op) + body)
 
@@ -479,7 +515,7 @@ class Session:
         self.timeout_ms = timeout_ms
         if not reads_only:
             self._is_known = True
-            self.alive_until_ms = self._hello_ms + timeout_ms
+            self.alive_until_ms = self.vouch.until_ms = self._hello_ms + timeout_ms
         self._ping_ms = 0
         self._wrote_ms = now_ms
         for scheme, credentials in self._auths:
@@ -510,7 +546,9 @@ class Session:
         elif xid == codes.XID_AUTH and err != 0:
             self._end(State.AUTH_FAILED, "the server refused the credentials")
 
-    def _prolong(self, sent_ms: int) -> None:
+    def _prolong(self, sent_ms: int, *, by_leader: bool = False) -> None:
+        if by_leader:
+            self.vouch.on_answered(sent_ms, self.timeout_ms)
         alive_until_ms = sent_ms + self.timeout_ms
         if alive_until_ms > self.alive_until_ms and self.state is not State.READ_ONLY:
             self.alive_until_ms = alive_until_ms
@@ -520,7 +558,7 @@ class Session:
             raise MarshallingError(f"a reply to xid {xid}, which is not the next one")
         call = self._sent.popleft()
         if err not in (SESSION_EXPIRED, SESSION_MOVED):
-            self._prolong(call.sent_ms)
+            self._prolong(call.sent_ms, by_leader=call.is_write or call.op == codes.OP_SYNC)
         if call.watcher is not None:
             self._settle_watch(call, err)
         if call.status == OVER:
@@ -575,6 +613,8 @@ class Session:
         if now_ms >= self._ping_due_ms():
             self._ping_ms = self._wrote_ms = now_ms
             self.out.sends.append(_PING)
+        if now_ms >= self.vouch.due_ms(self.timeout_ms):
+            self._send(Call(codes.OP_SYNC, _ROOT, is_write=False, deadline_ms=FOREVER_MS, waiter=None), now_ms)
         if self._probe.is_due(now_ms):
             others = self.hosts.after(self.host) if self.host is not None else []
             self.out.probe = others[self._dice.randrange(len(others))] if others else None
@@ -643,7 +683,7 @@ class Session:
         self.session_id = 0
         self.password = _NO_PASSWORD
         self.timeout_ms = self.config.timeout_ms
-        self.alive_until_ms = 0
+        self.alive_until_ms = self.vouch.until_ms = 0
         self._change(State.EXPIRED, reason)
         self._change(State.CONNECTING, "a new session")
         self._dial_at_ms = now_ms
@@ -653,14 +693,8 @@ class Session:
         self._is_over = True
         self._dial_at_ms = FOREVER_MS
         self._hang_up()
-        self.alive_until_ms = 0
+        self.alive_until_ms = self.vouch.until_ms = 0
         self._change(state, reason)
-        if state is State.AUTH_FAILED:
-            for call in self._sent:
-                if call.status == SENT:
-                    failure = self.ending()
-                    failure.maybe_applied = call.is_write
-                    self._fail(call, failure)
         self._fail_sent()
         self._fail_queued()
         self.out.told += self.watches.drop_all(self.last_zxid)
@@ -672,7 +706,7 @@ class Session:
     def _fail_sent(self) -> None:
         for call in self._sent:
             if call.status != OVER:
-                loss = ConnectionLoss("the connection was lost before the answer came")
+                loss = self.ending() if self.state is State.AUTH_FAILED else ConnectionLoss(_LOST)
                 loss.maybe_applied = call.is_write
                 self._fail(call, loss)
         self._sent.clear()

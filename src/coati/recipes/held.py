@@ -75,6 +75,7 @@ class Held:
         self._is_revoked = False
         self._timer: asyncio.TimerHandle | None = None
         self._stop_listening: Callable[[], None] | None = None
+        self._stop_vouching: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
         self.own = Own(self)
 
@@ -86,7 +87,7 @@ class Held:
         session = self._client.session
         if self._why is not None or self._is_over:
             return 0.0
-        return max(session.deadline - session.timeout * MARGIN, 0.0)
+        return max(session.vouched_until - session.timeout * MARGIN, 0.0)
 
     @property
     def is_held(self) -> bool:
@@ -139,6 +140,7 @@ class Held:
             self._why = "the session is over"
             raise self.loss()
         self._stop_listening = self._client.session.on_end(lambda reason: self.lose(f"the session is over: {reason}"))
+        self._stop_vouching = self._client.session.vouch()
         self._look_at_the_time()
         if self._why is not None:
             raise self.loss()
@@ -180,6 +182,9 @@ class Held:
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
+        if self._stop_vouching is not None:
+            self._stop_vouching()
+            self._stop_vouching = None
         if not deleting:
             self.own.close()
         self._on_lost = None

@@ -259,8 +259,17 @@ class SessionView(Mirror[AsyncSessionView]):
 
     @property
     def deadline(self) -> float:
-        """Until then, on the loop's clock in seconds, no server can have expired the session; 0 if nobody knows."""
+        """Until then, on the loop's clock in seconds, this server cannot have given it up; 0 if nobody knows."""
         return self._it.deadline
+
+    @property
+    def vouched_until(self) -> float:
+        """Until then, on the loop's clock in seconds, the leader cannot have expired it; 0 if nobody knows.
+
+        The server we talk to may have lost its leader. Writes, syncs and new connections move it on, and it moves
+        on by itself while `vouch` is asked for.
+        """
+        return self._on.do(lambda: self._it.vouched_until)
 
     @property
     def last_zxid(self) -> int:
