@@ -233,8 +233,7 @@ class Session:
         self.last_zxid = 0
         self.host: Host | None = None
         self.watches = WatchTable()
-        # Until this time the server cannot have expired the session: when its last answered request was sent, plus the
-        # timeout. Before the first answer, 0. A server without a quorum can promise nothing.
+        # When the last answered request was sent, plus the timeout; 0 before, and of servers without a quorum.
         self.alive_until_ms = 0
         self.vouch = Vouch()
         self.out = Outbox()
