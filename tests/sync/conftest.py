@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from itertools import count
 
@@ -26,3 +27,11 @@ def zk(server: CoatiServer) -> Iterator[sync.Client]:
         client.create(root)
         yield client.chroot(root)
         client.delete_tree(root)
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """A process that was started in the background ignores interrupts, and pytest with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
