@@ -547,8 +547,13 @@ class BaseClient:
                 raise
 
     async def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
-        """Deletes a znode and all below it, so many in one multi; how many there were. None is no error."""
-        deleted = await trees.delete_tree(self, path, keep_root=keep_root, batch=batch)
+        """Deletes a znode and all below it, so many in one multi; how many there were. None is no error.
+
+        The root of the whole tree stays, and the server's own /zookeeper.
+        """
+        whole = path == "/" and not self._chroot
+        spares = "/zookeeper" if whole else ""
+        deleted = await trees.delete_tree(self, path, keep_root=keep_root or whole, batch=batch, spares=spares)
         if deleted is None:
             raise self._core.explained(NotEmpty(path), "delete_tree", path)
         return deleted

@@ -101,11 +101,14 @@ async def _visit(client: Verbs, path: str) -> tuple[Node, list[str]] | None:
         return None
 
 
-async def delete_tree(client: Verbs, path: str, *, keep_root: bool, batch: int) -> int | None:
-    """How many znodes were deleted; None if the tree has grown faster than it could be deleted."""
+async def delete_tree(client: Verbs, path: str, *, keep_root: bool, batch: int, spares: str = "") -> int | None:
+    """How many znodes were deleted; None if the tree has grown faster than it could be deleted.
+
+    `spares` stays, with all below it.
+    """
     deleted = 0
     for _ in range(ROUNDS):
-        paths = await _paths(client, path)
+        paths = await _paths(client, path, spares)
         if keep_root and paths:
             del paths[0]
         if not paths:
@@ -123,7 +126,7 @@ async def delete_tree(client: Verbs, path: str, *, keep_root: bool, batch: int) 
     return None
 
 
-async def _paths(client: Verbs, path: str) -> list[str]:
+async def _paths(client: Verbs, path: str, spares: str) -> list[str]:
     found: list[str] = []
     level = [path]
     while level:
@@ -134,7 +137,7 @@ async def _paths(client: Verbs, path: str) -> list[str]:
             for parent, names in zip(some, listed, strict=True):
                 if names is not None:
                     found.append(parent)
-                    below += (join_path(parent, name) for name in names)
+                    below += (below_it for name in names if (below_it := join_path(parent, name)) != spares)
         level = below
     return found
 
