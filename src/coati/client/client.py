@@ -394,9 +394,8 @@ class BaseClient:
 
     async def ephemerals(self, prefix: str = "/") -> list[str]:
         """The paths of this session's ephemerals that begin with `prefix`, sorted."""
-        call = await self._ask(
-            self._read(codes.OP_GET_EPHEMERALS, _sized(self._absolute(prefix))), "ephemerals", prefix
-        )
+        op = codes.OP_GET_EPHEMERALS
+        call = await self._ask(self._read(op, _sized(self._absolute(prefix))), "ephemerals", prefix)
         r = Reader(call.payload, _BODY)
         return sorted(self._shown(r.path()) for _ in range(max(r.count(), 0)))
 
@@ -547,13 +546,9 @@ class BaseClient:
                 raise
 
     async def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
-        """Deletes a znode and all below it, so many in one multi; how many there were. None is no error.
-
-        The root of the whole tree stays, and the server's own /zookeeper.
-        """
-        whole = path == "/" and not self._chroot
-        spares = "/zookeeper" if whole else ""
-        deleted = await trees.delete_tree(self, path, keep_root=keep_root or whole, batch=batch, spares=spares)
+        """Deletes a znode and all below it but what is the servers' own; how many there were. None is no error."""
+        is_all = path == "/" and not self._chroot
+        deleted = await trees.delete_tree(self, path, keep_root=keep_root, batch=batch, is_all=is_all)
         if deleted is None:
             raise self._core.explained(NotEmpty(path), "delete_tree", path)
         return deleted

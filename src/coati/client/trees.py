@@ -101,15 +101,15 @@ async def _visit(client: Verbs, path: str) -> tuple[Node, list[str]] | None:
         return None
 
 
-async def delete_tree(client: Verbs, path: str, *, keep_root: bool, batch: int, spares: str = "") -> int | None:
+async def delete_tree(client: Verbs, path: str, *, keep_root: bool, batch: int, is_all: bool) -> int | None:
     """How many znodes were deleted; None if the tree has grown faster than it could be deleted.
 
-    `spares` stays, with all below it.
+    `batch` of them go in one multi. `is_all`: the path is the root of everything, which stays, as /zookeeper does.
     """
     deleted = 0
     for _ in range(ROUNDS):
-        paths = await _paths(client, path, spares)
-        if keep_root and paths:
+        paths = await _paths(client, path, "/zookeeper" if is_all else "")
+        if (keep_root or is_all) and paths:
             del paths[0]
         if not paths:
             return deleted

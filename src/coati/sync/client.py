@@ -254,10 +254,7 @@ class Client(Opened[AsyncClient]):
         self._on.ask(self._it.delete(path, version=version, missing_ok=missing_ok))
 
     def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
-        """Deletes a znode and all below it, so many in one multi; how many there were. None is no error.
-
-        The root of the whole tree stays, and the server's own /zookeeper.
-        """
+        """Deletes a znode and all below it but what is the servers' own; how many there were. None is no error."""
         return self._on.call(self._it.delete_tree(path, keep_root=keep_root, batch=batch))
 
     def set_acl(self, path: str, acl: ACLs, *, version: int = ANY) -> Stat:
