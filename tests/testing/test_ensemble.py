@@ -410,6 +410,8 @@ def test_the_log_of_members_does_not_reach_who_did_not_ask_for_it(caplog: pytest
         async with Ensemble(1):
             assert "serving" not in caplog.text
 
+    # Whatever other tests have left there.
+    caplog.set_level(logging.WARNING, "coati")
     before = logging.getLogger("coati.server").level
     run(test)
     assert caplog.text == ""

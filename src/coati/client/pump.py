@@ -10,6 +10,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import copy_context
 from typing import Final, cast
 
 from coati.client.hosts import Host, HostLookup, HostProvider, parse_host
@@ -80,6 +81,8 @@ class Pump:
         self._tls = tls
         self._provider = provider
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Of whoever started the client: what it does by itself is nobody else's, whichever call has set a timer.
+        self._context = copy_context()
         self._forks = _Forks.count
         self._timer: asyncio.TimerHandle | None = None
         self._wake_ms = FOREVER_MS
@@ -125,6 +128,7 @@ class Pump:
             return
         self._forks = _Forks.count
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self.machine.start(self.now_ms())
         self.flush()
 
@@ -215,7 +219,12 @@ class Pump:
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """A task that ends with the client at the latest."""
-        task = self.loop().create_task(work)
+        return self._keep(self.loop().create_task(work))
+
+    def _spawn_own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        return self._keep(self.loop().create_task(work, context=self._context))
+
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
         self._tasks[task] = None
         task.add_done_callback(self._forget)
         return task
@@ -233,7 +242,7 @@ class Pump:
         """Once all that is ready to run has run: then many requests share a write."""
         if not self._flush_is_due:
             self._flush_is_due = True
-            self.loop().call_soon(self._flush_due)
+            self.loop().call_soon(self._flush_due, context=self._context)
 
     def _flush_due(self) -> None:
         self._flush_is_due = False
@@ -260,9 +269,9 @@ class Pump:
         if out.hang_up:
             self._drop()
         if out.dial is not None:
-            self._dialing = self.spawn(self._dial(out.dial))
+            self._dialing = self._spawn_own(self._dial(out.dial))
         if out.probe is not None:
-            self.spawn(self._probe(out.probe))
+            self._spawn_own(self._probe(out.probe))
         self._tell(out.changes)
         self._wake_at(self.machine.next_deadline_ms())
 
@@ -363,7 +372,7 @@ class Pump:
         self._wake_ms = due_ms
         if due_ms < FOREVER_MS:
             # Times are cut to whole milliseconds: a millisecond later it is certainly due.
-            self._timer = self.loop().call_at((due_ms + 1) / 1000, self._on_timer)
+            self._timer = self.loop().call_at((due_ms + 1) / 1000, self._on_timer, context=self._context)
 
     def _on_timer(self) -> None:
         self._timer = None
