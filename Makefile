@@ -16,7 +16,8 @@ RUN_EXTRAS := server,cli
 DEV_EXTRAS := server,cli,snappy,dev
 
 # One file of tests stays on one worker, so that a peer which its fixtures start serves all of them.
-PYTEST_OPTIONS := -n $(JOBS) --dist loadfile
+# In the order of tests/conftest.py, not with the largest number of tests first.
+PYTEST_OPTIONS := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 .DEFAULT_GOAL := help

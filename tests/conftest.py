@@ -9,6 +9,18 @@ import pytest
 from tools import coverage_gate
 
 TESTS = Path(__file__).parent
+# A worker that begins one of these last keeps all others waiting: a few tests of many seconds each.
+LONGEST = (
+    "interop/test_mixed_ensembles.py",
+    "server/test_real_ensemble.py",
+    "server/test_storm_network.py",
+    "interop/test_kazoo_suite.py",
+    "storage/test_crash.py",
+    "storage/test_install.py",
+    "testing/test_sim.py",
+    "testing/test_sim_mutants.py",
+    "server/test_single_server_crash.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.interop)
             # A line that runs only against a Java server has no test that says what it should do.
             item.add_marker(pytest.mark.no_cover)
-    items.sort(key=lambda item: item.get_closest_marker("interop") is not None)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[int, int]:
+    name = item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else ""
+    if name in LONGEST:
+        return 0, LONGEST.index(name)
+    return (1, 0) if item.get_closest_marker("interop") is None else (2, 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
