@@ -341,9 +341,7 @@ class History:
             self.fault(f"zxid {entry.zxid:#x} follows {self.tree.zxid:#x} in {entry.file}")
         write = self.write_of(entry)
         if write is None:
-            waiting = [xid for xid, _ in self._sent.get(entry.session_id, ())][:3]
-            told = f"nobody sent {entry.xid}, {entry.number}; {waiting} are waited for"
-            self.fault(f"zxid {entry.zxid:#x}, op {entry.op}, session {entry.session_id:#x}: {told}")
+            self.fault(f"zxid {entry.zxid:#x}, op {entry.op}, session {entry.session_id:#x}: nobody sent {entry.xid}")
             self.tree.zxid = entry.zxid
             return
         outcome = self.tree.apply(entry, write)

@@ -487,6 +487,7 @@ def test_a_simulated_ensemble_has_time_of_its_own(pytester: pytest.Pytester) -> 
             old = await zk_faults.pause()
             await zk_faults.wait_leader(but=old)
             await zk_faults.resume(old)
+            assert await zk.exists("/a")  # it is connected again
             assert await zk_faults.drop_connections() >= 1
             assert await zk.exists("/a")
 
