@@ -555,6 +555,39 @@ def test_a_session_comes_back_to_the_same_follower_and_leaves_its_old_connection
     same_trees(ensemble)
 
 
+def test_what_waits_on_an_old_connection_is_not_sent_behind_the_question_for_its_session() -> None:
+    """Storm of real servers, seed 329, `bridge`: writes behind a sync were executed after later ones of their session.
+
+    The follower had been cut off, and the client had been elsewhere meanwhile. It came back, the sync that it had given
+    up was answered, and what waited behind it went to a leader who had just been told that the session was here again.
+    """
+    ensemble = Ensemble(2)
+    first, second = ensemble.followers
+    old = ensemble.joined(first)
+    old.send(codes.OP_SYNC, b"\0\0\0\x01/")
+    old.create(b"/late")
+    elsewhere = second.client()
+    elsewhere.resume_from(old)
+    ensemble.up(second)
+    ensemble.down(second)
+    elsewhere.create(b"/later")
+    ensemble.up(second)
+    ensemble.commit()
+    elsewhere.link.drop()
+    back = first.client()
+    back.resume_from(old)
+    ensemble.up(first)
+    ensemble.answer_syncs()
+    # Both answers come at once, and the hub looks at syncs first.
+    first.came.sort(key=lambda one: one[0] == "revalidated")
+    ensemble.pump()
+    assert back.is_open
+    assert not old.is_open
+    assert b"/later" in first.tree.nodes
+    assert b"/late" not in first.tree.nodes
+    same_trees(ensemble)
+
+
 def test_two_connections_ask_for_one_session_and_the_last_one_has_it() -> None:
     ensemble = Ensemble()
     (follower,) = ensemble.followers

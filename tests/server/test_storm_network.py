@@ -174,8 +174,7 @@ def test_nothing_acknowledged_is_lost_when_frames_are(tmp_path: Path, network: N
     with Ensemble(tmp_path, voters=5, wires=network) as ensemble:
         storm = ClusterStorm(329, tmp_path, ensemble, network)
         storm.begin()
-        # A bridge between two halves is in `python -m tools.storm_cluster` only: docs/ledger.md has an open finding.
-        for fault in ("mute leader", "ring"):
+        for fault in ("bridge", "mute leader", "ring"):
             storm.round(fault)
         storm.finish()
         assert storm.counts["acknowledged"] > 100

@@ -163,7 +163,12 @@ class Handshake:
             self.on_revalidated(session_id, False)
 
     def _wait(self, conn: Conn, session_id: int, now_ms: int) -> None:
-        """Whether the session lives is told later."""
+        """Whether the session lives is told later.
+
+        The old connection goes at once, as in ZooKeeperServer.processConnectRequest: what waits there behind a sync
+        must not be sent behind the question, for then the leader takes it for the new connection's (W4).
+        """
+        self._leave_old(session_id, conn)
         conn.session = Session(session_id, conn.timeout_ms, now_ms + conn.timeout_ms)
         conn.on_proposed()
         self._errands.ask(session_id, conn)
@@ -196,14 +201,17 @@ class Handshake:
 
     def _welcome_back(self, conn: Conn, session: Session) -> None:
         session_id = session.session_id
-        old = self._outlet.homes.get(session_id)
-        if old is not None:
-            # One home (S4): what the old connection had not sent yet is not executed any more.
-            self._guard.on_moved(session_id, old.address[0], conn.address[0])
-            self._outlet.drop(old)
+        self._leave_old(session_id, conn)
         self._move_in(conn, session)
         conn.is_greeted = True
         self._outlet.emit(conn, welcome(conn, session_id, conn.timeout_ms))
+
+    def _leave_old(self, session_id: int, conn: Conn) -> None:
+        """One home (S4): what the old connection had not sent yet is not executed any more."""
+        old = self._outlet.homes.get(session_id)
+        if old is not None and not old.is_mute:
+            self._guard.on_moved(session_id, old.address[0], conn.address[0])
+            self._outlet.drop(old)
 
     def _move_in(self, conn: Conn, session: Session) -> None:
         conn.session = session
