@@ -18,6 +18,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,6 +42,7 @@ from coati.server.main import run
 from coati.server.pipeline import Conn
 from coati.server.replica import Replica
 from coati.storage.store import Store
+from tools.javapeer import free_port
 
 WAIT_S = 20.0
 CONNECT = struct.pack(">iqiqi16s?", 0, 0, 10_000, 0, 16, bytes(16), False)
@@ -314,6 +316,54 @@ def test_port_that_is_taken(tmp_path: Path) -> None:
         f" fatal coati.server.main cannot listen address=127.0.0.1:{port} reason=Address already in use"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_port_that_is_taken_costs_no_client_its_way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reconfig names another address for clients: the old one is let go when the new one is there, and not before."""
+    servers: list[main_module.Server] = []
+    opened = main_module.Server.open
+
+    def open_and_keep(self: main_module.Server) -> tuple[str, int]:
+        servers.append(self)
+        return opened(self)
+
+    monkeypatch.setattr(main_module.Server, "open", open_and_keep)
+
+    def move(host: str, port: int) -> socket.socket | None:
+        moved: Future[socket.socket | None] = Future()
+
+        def on_loop() -> None:
+            servers[0]._move_clients(host, port)
+            listener = servers[0]._listener
+            moved.set_result(None if listener is None else listener._socket)
+
+        servers[0]._loop.call_soon_threadsafe(on_loop)
+        return moved.result(WAIT_S)
+
+    def scene(address: str) -> None:
+        port = int(address.rpartition(":")[2])
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            taken = other.getsockname()[1]
+            before = servers[0]._listener
+            assert before is not None
+            old = before._socket
+            assert move("127.0.0.1", taken) is old
+            assert ask(address, b"ruok") == b"imok"
+        # The same port: the old one has to go first.
+        assert move("127.0.0.2", port) is not old
+        # No address of this machine (RFC 5737): back to where they were.
+        move("203.0.113.9", port)
+        assert ask(f"127.0.0.2:{port}", b"ruok") == b"imok"
+        assert servers[0]._config.client_address == "127.0.0.2"
+        assert move("127.0.0.1", taken) is not None
+        assert ask(f"127.0.0.1:{taken}", b"ruok") == b"imok"
+        with pytest.raises(ConnectionRefusedError):
+            ask(f"127.0.0.2:{port}", b"ruok")
+
+    ran = run_here(configure(tmp_path, clientPort=str(free_port())), scene)
+    assert ran.code == FINISHED
+    assert ran.log.count("clients stay where they were") == 2
+    assert ran.log.count("clients connect to address=") == 2
 
 
 def test_host_that_does_not_exist(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -230,19 +231,32 @@ class Server:
         config, listener, view = self._config, self._listener, self._view
         if listener is None or view is None or self._stopping is not None or self._ended.done():
             return
-        # First, as it may be the same port at another address.
-        listener.stop()
         try:
-            bound = bind(host, port)
+            bound = self._bound_beside(listener, host, port)
         except OSError as error:
             where = java_address(host or "*", port)
             logger.error("cannot listen address=%s reason=%s, clients stay where they were", where, error)
-            bound = bind(config.client_address, config.client_port)
-        else:
-            config.client_address, config.client_port = host, port
-            logger.info("clients connect to address=%s", java_address(host or "*", port))
+            return
+        listener.stop()
+        config.client_address, config.client_port = host, port
         listener.start(bound)
         view.client_port = bound.getsockname()[1]
+        logger.info("clients connect to address=%s", java_address(host or "*", port))
+
+    def _bound_beside(self, listener: ClientListener, host: str, port: int) -> socket.socket:
+        """The new socket, while the old one listens on; only for the same port at another address it must go first.
+
+        Raises OSError: then clients connect where they did.
+        """
+        config = self._config
+        if port != config.client_port:
+            return bind(host, port)
+        listener.stop()
+        try:
+            return bind(host, port)
+        except OSError:
+            listener.start(bind(config.client_address, config.client_port))
+            raise
 
     def _on_bind_failed(self, reason: str) -> None:
         logger.critical("a port between the servers cannot be taken, exiting: %s", reason)
