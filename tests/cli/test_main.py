@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from coati import __version__
-from coati.cli import main as main_module
-from coati.cli.main import main
+from coati.cli.main import main, split
+from coati.cli.table import GROUPS, Entry, commands
 
 
 @pytest.mark.parametrize("argument", ["-h", "--help", "help"])
 def test_help_names_the_commands(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([argument]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("usage: coati COMMAND")
-    assert "\n  serve    run a standalone server\n" in out
+    assert out.startswith("usage: coati ")
+    assert re.search(r"\n  serve +run a server\n", out)
 
 
 @pytest.mark.parametrize("argument", ["-V", "--version", "version"])
@@ -31,7 +32,7 @@ def test_anything_else_is_a_wrong_usage(arguments: list[str], capsys: pytest.Cap
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "usage: coati COMMAND" in captured.err
+    assert "usage: coati " in captured.err
     assert ("there is no command" in captured.err) == bool(arguments and arguments[0])
 
 
@@ -44,12 +45,25 @@ def test_arguments_go_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `main`'s own argument they are those of the process."""
     monkeypatch.setattr(sys, "argv", ["coati", "version"])
     assert main() == 0
-    monkeypatch.setitem(main_module.COMMANDS, "probe", ("tests.cli.probe", "for a test"))
-    assert main(["probe", "1", "two"]) == 42
+    monkeypatch.setitem(GROUPS["tools"], "testing", Entry("tests.cli.probe:main", "for a test"))
+    assert main(["testing", "1", "two"]) == 42
+
+
+def test_flags_may_stand_before_the_command() -> None:
+    assert split(["-s", "h:1", "-q", "--output=json", "get", "-s", "x"]) == (
+        ["-s", "h:1", "-q", "--output=json"],
+        ["get", "-s", "x"],
+    )
+    assert split(["-s"]) == ([], ["-s"])
+
+
+def test_a_name_that_is_nearly_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serv"]) == 2
+    assert "is it 'serve' you mean?" in capsys.readouterr().err
 
 
 def test_every_command_is_there_and_has_help() -> None:
-    for name in main_module.COMMANDS:
+    for name in commands():
         done = subprocess.run([sys.executable, "-m", "coati", name, "--help"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert f"coati {name}" in done.stdout

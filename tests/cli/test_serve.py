@@ -68,7 +68,7 @@ def test_hint_says_what_to_try(started: Started, capsys: pytest.CaptureFixture[s
     hint = capsys.readouterr().err
     assert "echo srvr | nc 127.0.0.1 2181" in hint
     assert "zkCli.sh -server 127.0.0.1:2181" in hint
-    assert 'KazooClient("127.0.0.1:2181")' in hint
+    assert 'Client("127.0.0.1:2181")' in hint
     assert f"its data stays in {os.getcwd()}/coati-data." in hint
 
 

@@ -85,13 +85,20 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.sync": Room(("coati.client", "coati.recipes", "coati.patterns", "coati.errors"), None, ("uvloop",)),
     "coati.bench": Room(CLIENT, None, ("uvloop",)),
     "coati.cli": Room(
-        ("coati", "coati.client", "coati.recipes", "coati.errors", "coati.bench"),
+        ("coati", "coati.admin", "coati.client", "coati.recipes", "coati.errors", "coati.bench"),
         None,
-        ("click", "prompt_toolkit", "rich"),
+        ("prompt_toolkit", "textual"),
     ),
-    "coati.cli.serve": Room(("coati", "coati.errors", *SERVE), None, ("click", "rich")),
-    "coati.cli.log": Room(("coati.errors", "coati.storage"), None, ("click", "rich")),
-    "coati.cli.simulate": Room(("coati.errors", "coati.testing"), None, ("click", "rich")),
+    # What operators ask servers besides the client port's operations: words, metrics, configurations.
+    "coati.admin": Room(("coati.client", "coati.errors", "coati.server.config"), None),
+    # Data directories without a server: what the storage commands are made of, and the simulator's stories.
+    "coati.offline": Room(
+        (*GROUND, "coati.core", "coati.storage"), ("io", "json", "logging", "os", "datetime", "time")
+    ),
+    "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
+    "coati.cli.serve": Room(("coati", "coati.cli.command", "coati.errors", *SERVE), None),
+    "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
+    "coati.cli.lab": Room(("coati.cli", "coati.errors", "coati.lab"), None),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
     # Beside the package, for the front door costs more than a run of pytest should that does not need it.
     "coati_pytest": Room(("coati", "coati.sync", "coati.testing"), None, ("pytest",)),

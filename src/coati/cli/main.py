@@ -1,44 +1,72 @@
-"""`coati COMMAND ...`: finds the command's module and hands the arguments over.
+"""`coati COMMAND ...`: finds the command and hands the arguments over.
 
-Knows the names of the commands; imports none before it is needed, so that each starts as fast as it can.
+Knows the table of commands; imports none before it is needed, so that each starts as fast as it can.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 from coati import __version__
+from coati.cli.table import GROUPS, commands
 
 USAGE_ERROR: Final = 2
-
-# Name, module with `main(argv) -> int`, and one line of help.
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "serve": ("coati.cli.serve", "run a standalone server"),
-    "bench": ("coati.cli.bench", "measure a server"),
-}
+# Flags of most commands, which may stand before the command too.
+WITH_VALUE: Final = frozenset(
+    ("-s", "--server", "--context", "-o", "--output", "--timeout", "--auth", "--tls-ca", "--tls-cert", "--tls-key")
+)
+ALONE: Final = frozenset(("-q", "--quiet", "-v", "--verbose", "--read-only"))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; the process's exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
+    leading, arguments = split(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help", "help"):
+        if len(arguments) > 1:
+            return main([*arguments[1:], "--help"])
         print(_usage())
         return 0
     if name in ("-V", "--version", "version"):
         print(f"coati {__version__}")
         return 0
-    command = COMMANDS.get(name)
-    if command is None:
-        wrong = f"coati: there is no command {name!r}\n" if name else ""
+    if name not in commands():
+        near = difflib.get_close_matches(name, commands(), 1)
+        meant = f"; is it {near[0]!r} you mean?" if near else ""
+        wrong = f"coati: there is no command {name!r}{meant}\n" if name else ""
         print(f"{wrong}{_usage()}", file=sys.stderr)
         return USAGE_ERROR
-    code: int = importlib.import_module(command[0]).main(arguments[1:])
-    return code
+    return find(name)([*leading, *arguments[1:]])
+
+
+def find(name: str) -> Callable[[Sequence[str]], int]:
+    """What runs a command of the table."""
+    module, _, attribute = commands()[name].home.partition(":")
+    return cast("Callable[[Sequence[str]], int]", getattr(importlib.import_module(module), attribute))
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags before the command, and the rest: `-s h:2181 -o json` `ls /`."""
+    at = 0
+    while at < len(argv):
+        flag, _, value = argv[at].partition("=")
+        if flag in ALONE or (flag in WITH_VALUE and value):
+            at += 1
+        elif flag in WITH_VALUE and at + 1 < len(argv):
+            at += 2
+        else:
+            break
+    return list(argv[:at]), list(argv[at:])
 
 
 def _usage() -> str:
-    lines = [f"  {name:8} {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: coati COMMAND [--help] ...", "", "commands:", *lines])
+    width = max(map(len, commands()))
+    lines = ["usage: coati [-s HOSTS] [-o FORM] COMMAND [--help] ..."]
+    for group, entries in GROUPS.items():
+        if entries:
+            lines += ["", f"{group}:", *(f"  {name:<{width}}  {entry.summary}" for name, entry in entries.items())]
+    return "\n".join([*lines, "", "coati COMMAND --help shows flags and examples."])

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Final
 
+from coati.cli.command import keep_standard_files
 from coati.errors import ConfigError
 from coati.server.config import DEFAULT_DATA_DIR, DEFAULT_PORT, Entry, load_config
 from coati.server.exitcodes import INVALID_INVOCATION
@@ -44,18 +45,6 @@ def main(argv: list[str]) -> int:
     )
 
 
-def keep_standard_files() -> None:
-    """Puts /dev/null where the parent closed 0, 1 or 2.
-
-    They would be the next files that are opened, perhaps the log, and a library that complains would write into it.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 def _hint(address: str, data_dir: str) -> None:
     """For somebody who has just typed `make run`."""
     host, _, port = address.rpartition(":")
@@ -64,9 +53,9 @@ def _hint(address: str, data_dir: str) -> None:
 coati serves at {address}. To try it, in another terminal:
   {f"echo srvr | nc {host} {port}":<40}  ask how it is
   {f"zkCli.sh -server {address}":<40}  ZooKeeper's own shell, if you have it
-or from Python (pip install kazoo):
-  from kazoo.client import KazooClient
-  zk = KazooClient("{address}"); zk.start(); print(zk.get_children("/"))
+or from Python:
+  from coati.sync import Client
+  with Client("{address}") as zk: print(zk.children("/"))
 Ctrl-C stops the server; its data stays in {data_dir}.
 """,
         file=sys.stderr,

@@ -1,0 +1,208 @@
+"""Commands: their flags, what they are given, and how they end.
+
+Knows streams, questions and exit codes; must not know servers (`online` does) and imports no event loop, so that what
+needs none starts at once. A command runs in a process of its own or inside the shell, which gives it other streams, a
+current path and its own session.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Final, TextIO
+
+from coati.cli.exits import BROKEN_PIPE, BUG, DONE, INTERRUPTED, REFUSED, USAGE, CommandError, code_of
+from coati.cli.output import FORMS, Output
+from coati.cli.table import summary_of
+from coati.errors import ZKError
+
+# How many lines of a preview are shown before the question.
+PREVIEW_LINES: Final = 20
+
+
+@dataclass(slots=True)
+class Streams:
+    """Where a command reads and writes. `is_terminal`: a person sees stdout; `is_asked`: a person can answer."""
+
+    stdin: BinaryIO
+    stdout: BinaryIO
+    stderr: TextIO
+    is_terminal: bool = False
+    is_asked: bool = False
+
+    @classmethod
+    def standard(cls) -> Streams:
+        """Those of the process."""
+        return cls(
+            sys.stdin.buffer, sys.stdout.buffer, sys.stderr,
+            is_terminal=sys.stdout.isatty(), is_asked=sys.stdin.isatty() and sys.stderr.isatty(),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Call:
+    """One run of a command: its options, and what it says with."""
+
+    name: str
+    options: Any
+    streams: Streams
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    cwd: str = "/"
+    out: Output = field(init=False)
+
+    def __post_init__(self) -> None:
+        form = getattr(self.options, "output", "auto")
+        self.out = Output(self.streams.stdout, form, is_terminal=self.streams.is_terminal)
+
+    def path(self, given: str) -> str:
+        """A znode's absolute path: what the user typed, from where the shell stands; `..` goes up."""
+        parts: list[str] = []
+        for part in (given if given.startswith("/") else f"{self.cwd}/{given}").split("/"):
+            if part == "..":
+                del parts[-1:]
+            elif part not in ("", "."):
+                parts.append(part)
+        return "/" + "/".join(parts)
+
+    def note(self, text: str) -> None:
+        """What a person wants to know and a program does not: on stderr, unless -q."""
+        if not self.options.quiet:
+            print(f"coati {self.name}: {text}", file=self.streams.stderr, flush=True)
+
+    def progress(self, text: str) -> None:
+        """How far long work is: one line that the next one replaces, only where a person looks."""
+        if self.streams.is_asked and not self.options.quiet:
+            print(f"\r\x1b[K{text}", end="", file=self.streams.stderr, flush=True)
+
+    def progress_ends(self) -> None:
+        """The line goes."""
+        self.progress("")
+
+    def confirm(self, preview: Iterable[str], question: str) -> None:
+        """Shows what would happen and goes on only if it is wanted, by `--yes` or by a person; else CommandError."""
+        if self.options.yes:
+            return
+        lines = list(preview)
+        for line in lines[:PREVIEW_LINES]:
+            print(line, file=self.streams.stderr)
+        if len(lines) > PREVIEW_LINES:
+            print(f"... and {len(lines) - PREVIEW_LINES} more", file=self.streams.stderr)
+        if not self.streams.is_asked:
+            raise CommandError(f"{question} Nobody can answer here; say --yes if that is wanted.", REFUSED)
+        print(f"{question} [y/N] ", end="", file=self.streams.stderr, flush=True)
+        if self.streams.stdin.readline().strip().lower() not in (b"y", b"yes"):
+            raise CommandError("nothing was done", REFUSED)
+
+    def given(self, text: str) -> bytes:
+        """Data as it is named on a command line: itself, `-` for stdin, `@file` for a file. Raises CommandError."""
+        if text == "-":
+            return self.streams.stdin.read()
+        if not text.startswith("@"):
+            return os.fsencode(text)
+        try:
+            with open(text[1:], "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise CommandError(f"{text[1:]} cannot be read: {error.strerror}", USAGE) from None
+
+
+Flags = Callable[[argparse.ArgumentParser], None]
+Body = Callable[[Call], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its name in the table, its flags, and what it does. The body's value is the exit code; None is 0.
+
+    `examples` are lines for the help. Called with arguments it runs as a process would: see `run`.
+    """
+
+    name: str
+    flags: Flags
+    body: Body
+    examples: str = ""
+
+    def __call__(self, argv: Sequence[str]) -> int:
+        keep_standard_files()
+        return self.run(argv, Streams.standard())
+
+    def parser(self) -> argparse.ArgumentParser:
+        """All its flags, with those that every command has."""
+        summary = summary_of(self.name)
+        parser = argparse.ArgumentParser(
+            prog=f"coati {self.name}",
+            description=f"{summary[:1].upper()}{summary[1:]}.",
+            epilog=f"examples:\n{self.examples.strip(chr(10))}" if self.examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.flags(parser)
+        common = parser.add_argument_group("in every command")
+        common.add_argument("-o", "--output", choices=FORMS, default="auto", help="form of the output")
+        common.add_argument("-q", "--quiet", action="store_true", help="data and errors only")
+        common.add_argument("-v", "--verbose", action="store_true", help="errors with their traceback")
+        self.more_flags(parser)
+        return parser
+
+    def more_flags(self, parser: argparse.ArgumentParser) -> None:
+        """Flags of a kind of commands."""
+
+    def call(self, options: argparse.Namespace, streams: Streams) -> Call:
+        """What the body is given."""
+        return Call(self.name, options, streams)
+
+    def run(self, argv: Sequence[str], streams: Streams) -> int:
+        """Runs it to the end; the exit code. Raises nothing. argparse says by SystemExit what the flags have wrong."""
+        call = self.call(self.parser().parse_args(argv), streams)
+        return guarded(call, lambda: self.perform(call))
+
+    def perform(self, call: Call) -> int | None:
+        return self.body(call)
+
+
+def guarded(call: Call, work: Callable[[], int | None]) -> int:
+    """The exit code of `work`; what it raises is told on stderr."""
+    try:
+        code = work()
+        call.out.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (CommandError, ZKError, OSError) as error:
+        return told(call, error)
+    except Exception as error:
+        traceback.print_exc(file=call.streams.stderr)
+        print(f"coati {call.name}: this is a bug, please report it: {error!r}", file=call.streams.stderr)
+        return BUG
+    return DONE if code is None else code
+
+
+def told(call: Call, error: BaseException) -> int:
+    """Says on stderr what went wrong; the exit code."""
+    if call.options.verbose:
+        traceback.print_exception(error, file=call.streams.stderr)
+    lines = "; ".join(str(error).splitlines()) or type(error).__name__
+    print(f"coati {call.name}: {lines}", file=call.streams.stderr)
+    return code_of(error)
+
+
+def keep_standard_files() -> None:
+    """Puts /dev/null where the parent closed 0, 1 or 2: else the next file that is opened would be stdout."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _forget_stdout() -> None:
+    """Who read it has gone; the interpreter would complain about that at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
