@@ -241,11 +241,15 @@ class Wires:
     async def _close(self) -> None:
         for server in self._servers:
             server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in self._writers:
+        # What they have not sent yet would keep connections open after their tasks.
+        writers = dict(self._writers)
+        # Accepting is a task too, and begins another one.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            writers.update(self._writers)
+        for writer in writers:
             writer.transport.abort()
         await asyncio.sleep(0)
 
@@ -281,6 +285,7 @@ class Wires:
 
     async def _lay(self, source: int, target: int, port: int) -> int:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._writers[writer] = target, source
             task = self._loop.create_task(self._join(source, target, port, reader, writer))
             self._tasks[task] = None
             task.add_done_callback(lambda task: self._tasks.pop(task))
@@ -294,7 +299,6 @@ class Wires:
     ) -> None:
         """One connection: a TCP handshake needs both ways, so until then it leads nowhere."""
         there, back = (source, target), (target, source)
-        self._writers[writer] = back
         try:
             await self._passable(there)
             await self._passable(back)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -69,6 +70,23 @@ def test_nothing_acknowledged_is_lost_when_the_network_parts(tmp_path: Path) -> 
             storm.round(fault)
         storm.finish()
         assert storm.counts["acknowledged"] > 100
+
+
+def test_wires_leave_no_connection_open() -> None:
+    """What nobody has read yet must not keep one open behind a loop that has ended: later it is somebody's failure."""
+    with socket.create_server((HOST, 0)) as server:
+        with Wires() as wires:
+            near = socket.create_connection((HOST, wires.lay(1, 2, server.getsockname()[1])))
+            far, _ = server.accept()
+            far.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    far.send(bytes(1 << 20))
+                    select.select((), (far,), (), 0.2)
+        with near, far, contextlib.suppress(ConnectionResetError):
+            near.settimeout(SLACK_S)
+            while near.recv(1 << 20):
+                pass
 
 
 def test_nothing_acknowledged_is_lost_when_a_disk_is_full(tmp_path: Path) -> None:
