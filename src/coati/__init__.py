@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from coati.client.retry import (
         Retry,
     )
+    from coati.client.sasl import (
+        SaslDigest,
+    )
     from coati.client.streams import (
         Stream,
     )
@@ -269,6 +272,7 @@ __all__ = [
     "ReconfigDisabled",
     "ReconfigInProgress",
     "Retry",
+    "SaslDigest",
     "Semaphore",
     "SessionClosedRequireSaslAuth",
     "SessionExpired",

@@ -14,6 +14,7 @@ coati.client.hosts Host HostLookup HostProvider
 coati.client.ops Check Children Create Delete Get MultiError Op OpResult ReadResult Set
 coati.client.quota Quota QuotaView Usage
 coati.client.retry Retry
+coati.client.sasl SaslDigest
 coati.client.streams Stream
 coati.client.tls TLS
 coati.client.transaction Transaction

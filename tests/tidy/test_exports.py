@@ -93,6 +93,7 @@ PROMISED = [
     "ReconfigDisabled",
     "ReconfigInProgress",
     "Retry",
+    "SaslDigest",
     "Semaphore",
     "SessionClosedRequireSaslAuth",
     "SessionExpired",

@@ -18,6 +18,8 @@ from typing import Final, Protocol
 
 from coati.client.hosts import Host, HostList
 from coati.client.retry import Retry
+from coati.client.sasl import SCHEME as SASL
+from coati.client.sasl import DigestMd5, SaslRefused
 from coati.client.types import EventType, State, StateChange
 from coati.client.watchtable import PERSISTENT, RECURSIVE, Fired, Watcher, WatchTable
 from coati.errors import (
@@ -34,7 +36,14 @@ from coati.errors import (
 )
 from coati.wire import codes
 from coati.wire.jute import FrameBuffer, FrameTooLong, Reader, Writer, frame
-from coati.wire.records import AuthPacket, ConnectRequest, RemoveWatchesRequest, WatcherEvent
+from coati.wire.records import (
+    AuthPacket,
+    ConnectRequest,
+    GetSASLRequest,
+    RemoveWatchesRequest,
+    SetSASLResponse,
+    WatcherEvent,
+)
 
 _HEADER: Final = Struct(">iii")
 _pack_header: Final = _HEADER.pack
@@ -220,6 +229,48 @@ class Vouch:
         return self._sent_ms + timeout_ms // 6 if self.holders else FOREVER_MS
 
 
+class _Hello:
+    """What a server has said to a ConnectRequest. Raises MarshallingError."""
+
+    __slots__ = ("password", "reads_only", "session_id", "timeout_ms")
+
+    def __init__(self, payload: bytes) -> None:
+        r = Reader(payload)
+        r.int32()
+        self.timeout_ms = r.int32()
+        self.session_id = r.int64()
+        self.password = r.buffer() or _NO_PASSWORD
+        self.reads_only = r.boolean() if r.left() else False
+
+    def refusal(self, known_id: int) -> str:
+        """Why it gives us no session to go on with, or nothing."""
+        if self.timeout_ms <= 0 or self.session_id == 0:
+            return "says so" if known_id else "gives no session"
+        # Some servers put a new session in the place of one that they do not know (ClickHouse Keeper).
+        return "knows only another session" if known_id not in (0, self.session_id) else ""
+
+
+class _Login:
+    """A SASL exchange at the beginning of a connection: nothing else is sent before its end (ZooKeeperSaslClient)."""
+
+    __slots__ = ("_exchange", "hello")
+
+    def __init__(self, credentials: bytes, dice: Random, hello: _Hello) -> None:
+        self._exchange = DigestMd5(credentials, dice)
+        self.hello = hello
+
+    def answer(self, payload: bytes, xid: int) -> bytes | None:
+        """What to say to a reply; None: it is over. Raises SaslRefused, MarshallingError."""
+        if len(payload) < REPLY_HEADER_BYTES:
+            raise MarshallingError(f"a reply of {len(payload)} bytes")
+        replied, _, err = _unpack_reply(payload)
+        if replied != xid:
+            raise MarshallingError(f"a reply to xid {replied} while SASL goes on")
+        if err:
+            raise SaslRefused("the server refused the credentials")
+        return self._exchange.respond(SetSASLResponse.read(Reader(payload, REPLY_HEADER_BYTES)).token)
+
+
 class Session:
     """The machine: tell it by `on_...`, `submit`, `cancel`, `close`; then ask `take_outbox` and `next_deadline_ms`."""
 
@@ -239,6 +290,8 @@ class Session:
         self.out = Outbox()
         self._dice = dice
         self._auths: list[tuple[str, bytes]] = []
+        self._sasl = b""
+        self._login: _Login | None = None
         self._queue: deque[Call] = deque()
         self._sent: deque[Call] = deque()
         self._frames = FrameBuffer(config.max_frame)
@@ -316,7 +369,12 @@ class Session:
         call.status = OVER
 
     def authenticate(self, scheme: str, credentials: bytes, now_ms: int) -> None:
-        """Also on every later connection."""
+        """Also on every later connection. Raises ValueError for SASL on a connection that stands."""
+        if scheme == SASL:
+            if self._is_ready:
+                raise ValueError("a connection begins with SASL: give it to the client's constructor")
+            self._sasl = credentials
+            return
         self._auths.append((scheme, credentials))
         if self._is_ready:
             self._send_special(codes.XID_AUTH, codes.OP_AUTH, _auth_body(scheme, credentials))
@@ -348,10 +406,9 @@ class Session:
         """The dial came through."""
         self._frames = FrameBuffer(self.config.max_frame)
         session_id, password = (self.session_id, self.password) if self._is_known else (0, _NO_PASSWORD)
-        w = Writer()
-        ConnectRequest(0, self.last_zxid, self.config.timeout_ms, session_id, password, self.config.read_only).write(w)
-        self.out.sends.append(frame(w.getvalue()))
+        self.out.sends.append(_greeting(self.config, self.last_zxid, session_id, password))
         self._hello_ms = now_ms
+        self._login = None
 
     def pick_again(self) -> Host:
         """The list of hosts has changed before the dial began: the one to dial instead."""
@@ -372,18 +429,13 @@ class Session:
         """What the server sent."""
         if self._is_over:
             return
-        too_long: FrameTooLong | None = None
-        try:
-            frames = self._frames.feed(data)
-        except FrameTooLong as refusal:
-            too_long = refusal
-            frames = refusal.frames
+        frames, too_long = _split(self._frames, data)
         try:
             for payload in frames:
                 if self._is_ready:
                     self._on_frame(payload, now_ms)
                 elif not self.out.hang_up:
-                    self._on_hello(payload, now_ms)
+                    self._on_greeting(payload, now_ms)
         except MarshallingError as error:
             self._lose(f"the server sent what is no answer: {error}", now_ms)
         if too_long is not None and not self.out.hang_up:
@@ -457,10 +509,7 @@ class Session:
         type = self.watches.removal(kind, path)
         if type == 0 or not self._is_ready or self._is_closing:
             return
-        w = Writer()
-        RemoveWatchesRequest(path, type).write(w)
-        removal = Call(codes.OP_REMOVE_WATCHES, w.getvalue(), is_write=False, deadline_ms=FOREVER_MS, waiter=None)
-        self._send(removal, now_ms)
+        self._send(_removal(path, type), now_ms)
         if kind in (PERSISTENT, RECURSIVE):
             for call in self._sent:
                 if call.watcher is not None and call.path == path and call.kind not in (PERSISTENT, RECURSIVE):
@@ -469,61 +518,67 @@ class Session:
 
     def _tell_one_shots(self, path: bytes) -> None:
         """The server may not know the one-shot watches of this path."""
-        if self._is_ready and not self._is_closing:
-            packet = self.watches.one_shots(path, self.last_zxid)
-            if packet is not None:
-                self._send_special(codes.XID_SET_WATCHES, *packet)
+        is_told = self._is_ready and not self._is_closing
+        if is_told and (packet := self.watches.one_shots(path, self.last_zxid)) is not None:
+            self._send_special(codes.XID_SET_WATCHES, *packet)
 
     # --- receiving --------------------------------------------------------------------------------
 
     def _on_too_long(self, error: FrameTooLong, now_ms: int) -> None:
         # An answer that we may not take: asking again would bring it again.
         if self._sent and error.length > 0 and self._sent[0].status == SENT:
-            call = self._sent[0]
-            self._fail(
-                call, MarshallingError(f"the answer has {error.length} bytes, and {self._frames.max_frame} may be")
-            )
-            assert call.failure is not None
-            call.failure.maybe_applied = call.is_write
-            call.failure.hint = "raise max_frame= of the client; servers have jute.maxbuffer"
+            self._fail(self._sent[0], _too_long(self._sent[0], error.length, self._frames.max_frame))
         self._lose(f"the server sent what is no answer: {error}", now_ms)
 
-    def _on_hello(self, payload: bytes, now_ms: int) -> None:
-        r = Reader(payload)
-        r.int32()
-        timeout_ms, session_id, password = r.int32(), r.int64(), r.buffer()
-        reads_only = r.boolean() if r.left() else False
-        if timeout_ms <= 0 or session_id == 0:
-            if self._is_known:
-                self._expire("the server says so", now_ms)
-            else:
-                self._lose(f"{self.host} gives no session", now_ms)
+    def _on_greeting(self, payload: bytes, now_ms: int) -> None:
+        """Of a connection that is not ready for requests."""
+        if self._login is not None:
+            self._on_token(self._login, payload, now_ms)
             return
-        if self._is_known and session_id != self.session_id:
-            # Some servers put a new session in the place of one that they do not know (ClickHouse Keeper).
-            self._expire(f"{self.host} knows only another session", now_ms)
-            return
-        self._begin(session_id, password or _NO_PASSWORD, timeout_ms, reads_only=reads_only, now_ms=now_ms)
+        hello = _Hello(payload)
+        refusal = hello.refusal(self.session_id if self._is_known else 0)
+        if refusal:
+            (self._expire if self._is_known else self._lose)(f"{self.host} {refusal}", now_ms)
+        elif self._sasl:
+            self._login = _Login(self._sasl, self._dice, hello)
+            self._send_token(b"")
+        else:
+            self._begin(hello, now_ms)
 
-    def _begin(self, session_id: int, password: bytes, timeout_ms: int, *, reads_only: bool, now_ms: int) -> None:
+    def _send_token(self, token: bytes) -> None:
+        self._xid = self._xid + 1 if self._xid < _XID_MAX else 1
+        self._send_special(self._xid, codes.OP_SASL, _token_body(token))
+
+    def _on_token(self, login: _Login, payload: bytes, now_ms: int) -> None:
+        try:
+            answer = login.answer(payload, self._xid)
+        except SaslRefused as refusal:
+            self._end(State.AUTH_FAILED, str(refusal))
+            return
+        if answer is None:
+            self._begin(login.hello, now_ms)
+        else:
+            self._send_token(answer)
+
+    def _begin(self, hello: _Hello, now_ms: int) -> None:
         self._is_ready = True
         self._failures = 0
         self._give_up_at_ms = FOREVER_MS
-        self.session_id = session_id
-        self.password = password
-        self.timeout_ms = timeout_ms
-        if not reads_only:
+        self.session_id = hello.session_id
+        self.password = hello.password
+        self.timeout_ms = hello.timeout_ms
+        if not hello.reads_only:
             self._is_known = True
-            self.alive_until_ms = self.vouch.until_ms = self._hello_ms + timeout_ms
+            self.alive_until_ms = self.vouch.until_ms = self._hello_ms + hello.timeout_ms
         self._ping_ms = 0
         self._wrote_ms = now_ms
         for scheme, credentials in self._auths:
             self._send_special(codes.XID_AUTH, codes.OP_AUTH, _auth_body(scheme, credentials))
         for op, body in self.watches.replay(self.last_zxid):
             self._send_special(codes.XID_SET_WATCHES, op, body)
-        self._change(State.READ_ONLY if reads_only else State.CONNECTED, "a server has accepted the session")
+        self._change(State.READ_ONLY if hello.reads_only else State.CONNECTED, "a server has accepted the session")
         self.out.told += self.watches.resync()
-        if reads_only:
+        if hello.reads_only:
             self._probe.start(now_ms)
 
     def _on_frame(self, payload: bytes, now_ms: int) -> None:
@@ -653,11 +708,7 @@ class Session:
         self._fail_sent()
         self._why_not = reason
         self._failures += 1
-        # Those who have lost the same server come back at different times; then every other server without a pause,
-        # then again with pauses that grow from round to round.
-        rounds, first = divmod(self._failures - 1, len(self.hosts))
-        pause_s = self.config.retry.pause_s(rounds + 1, self._dice.random) if rounds or not first else 0.0
-        self._dial_at_ms = now_ms + int(pause_s * 1000)
+        self._dial_at_ms = now_ms + _pause_ms(self.config.retry, self._failures, len(self.hosts), self._dice)
         if self.state in (State.CONNECTED, State.READ_ONLY):
             self._change(State.SUSPENDED, reason)
 
@@ -720,6 +771,47 @@ class Session:
         call.failure = failure
         if call.waiter is not None:
             self.out.told.append(call)
+
+
+def _greeting(config: SessionConfig, last_zxid: int, session_id: int, password: bytes) -> bytes:
+    w = Writer()
+    ConnectRequest(0, last_zxid, config.timeout_ms, session_id, password, config.read_only).write(w)
+    return frame(w.getvalue())
+
+
+def _split(frames: FrameBuffer, data: bytes) -> tuple[list[bytes], FrameTooLong | None]:
+    """The frames that are complete, and why there will be no more."""
+    try:
+        return frames.feed(data), None
+    except FrameTooLong as refusal:
+        return refusal.frames, refusal
+
+
+def _pause_ms(retry: Retry, failures: int, hosts: int, dice: Random) -> int:
+    """Those who have lost the same server come back at different times; then every other server without a pause, then
+    again with pauses that grow from round to round.
+    """
+    rounds, first = divmod(failures - 1, hosts)
+    return int(retry.pause_s(rounds + 1, dice.random) * 1000) if rounds or not first else 0
+
+
+def _too_long(call: Call, length: int, max_frame: int) -> ZKError:
+    failure = MarshallingError(f"the answer has {length} bytes, and {max_frame} may be")
+    failure.maybe_applied = call.is_write
+    failure.hint = "raise max_frame= of the client; servers have jute.maxbuffer"
+    return failure
+
+
+def _removal(path: bytes, type: int) -> Call:
+    w = Writer()
+    RemoveWatchesRequest(path, type).write(w)
+    return Call(codes.OP_REMOVE_WATCHES, w.getvalue(), is_write=False, deadline_ms=FOREVER_MS, waiter=None)
+
+
+def _token_body(token: bytes) -> bytes:
+    w = Writer()
+    GetSASLRequest(token).write(w)
+    return w.getvalue()
 
 
 def _auth_body(scheme: str, credentials: bytes) -> bytes:
