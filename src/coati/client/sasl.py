@@ -64,12 +64,11 @@ class DigestMd5:
 
     def _answer(self, said: dict[bytes, bytes]) -> bytes:
         realm, nonce, cnonce = said.get(b"realm", b""), said[b"nonce"], self._cnonce
-        secret = _md5(b":".join(map(_hashed, (self._user, realm, self._password)))).digest()
-        a1 = _md5(b":".join((secret, nonce, cnonce))).hexdigest().encode()
+        secret = _md5(b":".join(map(_hashed, (self._user, realm, self._password))))
+        a1 = _hex(b":".join((secret, nonce, cnonce)))
 
         def proof(a2: bytes) -> bytes:
-            known = (a1, nonce, b"00000001", cnonce, b"auth", _md5(a2).hexdigest().encode())
-            return _md5(b":".join(known)).hexdigest().encode()
+            return _hex(b":".join((a1, nonce, b"00000001", cnonce, b"auth", _hex(a2))))
 
         # The server proves with the same, but for the method.
         self._proof = proof(b":" + self._uri)
@@ -104,5 +103,9 @@ def _hashed(text: bytes) -> bytes:
         return text
 
 
-def _md5(data: bytes) -> hashlib._Hash:
-    return hashlib.md5(data, usedforsecurity=False)
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _hex(data: bytes) -> bytes:
+    return _md5(data).hex().encode()
