@@ -96,7 +96,7 @@ ROOMS: Final[dict[str, Room]] = {
         (*GROUND, "coati.core", "coati.storage"), ("io", "json", "logging", "os", "datetime", "time")
     ),
     "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
-    "coati.cli.serve": Room(("coati", "coati.cli.command", "coati.errors", *SERVE), None),
+    "coati.cli.serve": Room(("coati", "coati.cli.standard", "coati.errors", *SERVE), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
     "coati.cli.lab": Room(("coati.cli", "coati.errors", "coati.lab"), None),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
@@ -113,6 +113,7 @@ ROOMS: Final[dict[str, Room]] = {
 # And packages that nobody needs but who asks for them.
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
     (
+        ("coati.cli.main", "difflib"),
         ("coati.client.codecs", "msgspec"),
         ("coati.client.codecs", "pydantic"),
         ("coati.client.dns", "dns.asyncresolver"),

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final, TextIO
 
 from coati.cli.exits import BROKEN_PIPE, BUG, DONE, INTERRUPTED, REFUSED, USAGE, CommandError, code_of
 from coati.cli.output import FORMS, Output
+from coati.cli.standard import forget_stdout, keep_standard_files
 from coati.cli.table import summary_of
 from coati.errors import ZKError
 
@@ -170,7 +171,7 @@ def guarded(call: Call, work: Callable[[], int | None]) -> int:
         code = work()
         call.out.flush()
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -190,19 +191,3 @@ def told(call: Call, error: BaseException) -> int:
     lines = "; ".join(str(error).splitlines()) or type(error).__name__
     print(f"coati {call.name}: {lines}", file=call.streams.stderr)
     return code_of(error)
-
-
-def keep_standard_files() -> None:
-    """Puts /dev/null where the parent closed 0, 1 or 2: else the next file that is opened would be stdout."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
-def _forget_stdout() -> None:
-    """Who read it has gone; the interpreter would complain about that at its end."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)

@@ -5,7 +5,6 @@ Knows the table of commands; imports none before it is needed, so that each star
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -35,12 +34,18 @@ def main(argv: list[str] | None = None) -> int:
         print(f"coati {__version__}")
         return 0
     if name not in commands():
-        near = difflib.get_close_matches(name, commands(), 1)
-        meant = f"; is it {near[0]!r} you mean?" if near else ""
-        wrong = f"coati: there is no command {name!r}{meant}\n" if name else ""
+        wrong = f"coati: there is no command {name!r}{_meant(name)}\n" if name else ""
         print(f"{wrong}{_usage()}", file=sys.stderr)
         return USAGE_ERROR
     return find(name)([*leading, *arguments[1:]])
+
+
+def _meant(name: str) -> str:
+    """The command that is nearly called so."""
+    import difflib
+
+    near = difflib.get_close_matches(name, commands(), 1)
+    return f"; is it {near[0]!r} you mean?" if near else ""
 
 
 def find(name: str) -> Callable[[Sequence[str]], int]:

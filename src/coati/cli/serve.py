@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Final
 
-from coati.cli.command import keep_standard_files
+from coati.cli.standard import keep_standard_files
 from coati.errors import ConfigError
 from coati.server.config import DEFAULT_DATA_DIR, DEFAULT_PORT, Entry, load_config
 from coati.server.exitcodes import INVALID_INVOCATION
