@@ -48,6 +48,7 @@ def is_caught(*names: str, seeds: int = 30, kind: str = "") -> bool:
     return False
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, BATCH))
 def test_nobody_breaks_a_rule(first: int) -> None:
     seen: Counter[str] = Counter()
@@ -67,12 +68,14 @@ def hold_on_to_it(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Held, "check", lambda self: None)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("game", ["locking", "permitting"])
 def test_a_holder_who_does_not_hear_of_the_loss_is_caught(monkeypatch: pytest.MonkeyPatch, game: str) -> None:
     hold_on_to_it(monkeypatch)
     assert is_caught(game)
 
 
+@pytest.mark.no_cover
 def test_a_follower_without_its_leader_vouches_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers pings and reads for syncLimit ticks, while the leader may expire the session."""
     assert not is_caught("locking", seeds=6, kind="apart")
@@ -81,6 +84,7 @@ def test_a_follower_without_its_leader_vouches_for_nobody(monkeypatch: pytest.Mo
     assert is_caught("locking", seeds=60, kind="apart")
 
 
+@pytest.mark.no_cover
 def test_a_stale_write_without_its_guard_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     hold_on_to_it(monkeypatch)
     monkeypatch.setattr(Room, "visit", lambda self, name, session_id: nullcontext())
@@ -89,6 +93,7 @@ def test_a_stale_write_without_its_guard_is_caught(monkeypatch: pytest.MonkeyPat
     assert is_caught("locking")
 
 
+@pytest.mark.no_cover
 def test_an_item_that_is_done_as_far_as_its_consumer_knows_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     finish = _Hold._finish
 

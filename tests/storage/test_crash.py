@@ -28,6 +28,7 @@ from tools.storm_storage import (
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_acknowledged_is_lost_when_power_goes_at_any_call(seed: int) -> None:
     tally = crash_everywhere(seed, variants=4, every=2)
@@ -145,12 +146,14 @@ def found(make_disk: Callable[[], SimDisk] = SimDisk, store_class: type[Store] =
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("make_disk", [LazyDirectories, LazyFiles, LazySnapshots, LazyEpochs])
 def test_a_missing_sync_is_found(make_disk: type[SimDisk]) -> None:
     assert found(make_disk=make_disk)
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("store_class", [EagerStore, OpenStore])
 def test_an_early_acknowledgement_is_found(store_class: type[Store]) -> None:
     assert found(store_class=store_class)
@@ -180,6 +183,7 @@ finish = snapshot.SnapshotFile.finish
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("owner", "name", "mutant"),
     [
@@ -200,6 +204,7 @@ def test_other_mistakes_are_found(
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_the_unmutated_store_passes_what_finds_the_mutants() -> None:
     assert not found()
 

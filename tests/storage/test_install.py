@@ -359,6 +359,7 @@ def only_newer_go(disk: SimDisk, places: Places, name: str, zxids: list[int]) ->
 publish = InstallFile.publish
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("owner", "name", "mutant"),
     [
@@ -383,6 +384,7 @@ def test_mistakes_are_found(
         monkeypatch.undo()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("disk", [LazySnapshots, LazyDirectories])
 def test_a_missing_sync_is_found(disk: type[SimDisk]) -> None:
     """ZOOKEEPER-2872: the leader would be told of a snapshot that power loss takes away."""

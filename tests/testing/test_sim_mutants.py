@@ -255,6 +255,7 @@ def run(seed: int) -> tuple[list[str], str]:
     return ids_of(sim.check()), why
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("id_", "parts"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_a_planted_mistake_is_told_by_its_id(id_: str, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, planted in parts:
@@ -267,6 +268,7 @@ def test_a_planted_mistake_is_told_by_its_id(id_: str, parts: Parts, monkeypatch
     pytest.fail(f"no {id_} in {SEEDS}")
 
 
+@pytest.mark.no_cover
 def test_a_stale_read_behind_a_sync_is_found_without_zxids(monkeypatch: pytest.MonkeyPatch) -> None:
     """R4, from what clients were told alone. Every fourth seed is about that."""
     monkeypatch.setattr(peer_module, "Learner", SyncsByItself)
