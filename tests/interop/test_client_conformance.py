@@ -607,7 +607,7 @@ def test_every_verb_of_the_client_has_a_case() -> None:
     # Each case runs in a chroot; what is no request is no server's business.
     no_request = {"aclose", "chroot", "entropy", "is_closed", "set_hosts", "spawn", "states", "unique", "with_options"}
     # Made of reads and watches, and tested where they live.
-    no_request |= {"cache", "joining", "members", "typed", "values", "quota"}
+    no_request |= {"bounded", "cache", "joining", "members", "typed", "values", "quota"}
     assert sorted(verb for verb in verbs - no_request if f".{verb}(" not in source) == []
 
 
