@@ -583,7 +583,7 @@ class BaseClient:
     ) -> EnsembleConfig:
         """Changes the ensemble: server lines to `join`, sids to `leave`, or all `members`, if `from_version` is now's.
 
-        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
+        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth, Unimplemented.
         """
         body = reconfig_body(join, leave, members, from_version)
         call = await self._ask(self._write(codes.OP_RECONFIG, body), "reconfig", CONFIG_PATH)

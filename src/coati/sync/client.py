@@ -288,7 +288,8 @@ class Client(Opened[AsyncClient]):
         """Changes the ensemble: server lines to `join`, sids to `leave`, or all `members`, if `from_version` is
         now's.
 
-        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
+        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth,
+        Unimplemented.
         """
         return self._on.call(self._it.reconfig(join=join, leave=leave, members=members, from_version=from_version))
 
