@@ -274,7 +274,7 @@ MIRRORS: Final = (
         "coati.recipes.client:Client",
         CLIENT,
         base="Opened",
-        skip=names("start aclose spawn __aenter__ __aexit__ value entropy unique joining"),
+        skip=names("start aclose spawn __aenter__ __aexit__ value entropy unique joining bounded"),
         # What only builds an object on the client.
         here=names(
             "chroot with_options chroot_free transaction watch is_closed states walk values members cache typed quota "

@@ -390,6 +390,37 @@ def test_a_versioned_set_whose_answer_was_lost_is_not_taken_for_done(data: bytes
     run(scene)
 
 
+def test_a_versioned_set_stays_unclear_if_it_cannot_be_looked_at() -> None:
+    server: Scripted
+
+    def answer(xid: int, op: int, body: bytes) -> bytes:
+        if op == codes.OP_GET_DATA:
+            return reply(xid, err=-102)
+        return HANG_UP if server.ops.count(codes.OP_SET_DATA) == 1 else reply(xid, err=-103)
+
+    async def scene() -> None:
+        nonlocal server
+        async with scripted(answer) as server, at(server) as zk:
+            with pytest.raises(BadVersion) as caught:
+                await zk.set("/a", b"mine", version=5)
+            assert caught.value.maybe_applied
+
+    run(scene)
+
+
+def test_an_ephemeral_whose_answer_was_lost_stays_unclear_if_it_cannot_be_looked_for() -> None:
+    def answer(xid: int, op: int, body: bytes) -> bytes:
+        return HANG_UP if op == codes.OP_CREATE2 else reply(xid, err=-102)
+
+    async def scene() -> None:
+        async with scripted(answer) as server, at(server) as zk:
+            with pytest.raises(coati.NoAuth) as caught:
+                await zk.create("/a", mode=Mode.EPHEMERAL)
+            assert caught.value.maybe_applied
+
+    run(scene)
+
+
 def test_an_update_whose_fate_is_unclear_is_not_done_twice() -> None:
     server: Scripted
 

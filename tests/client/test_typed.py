@@ -47,6 +47,9 @@ def test_typed_update_begins_again_when_somebody_else_was_faster(port: int, top:
                 def __getattr__(self, name: str) -> object:
                     return getattr(zk, name)
 
+                def bounded(self, verb: str, path: str) -> Rival:
+                    return self
+
                 async def set(self, path: str, data: bytes, *, version: int = -1) -> coati.Stat:
                     if rivals:
                         await zk.set(path, rivals.pop().encode())

@@ -40,7 +40,7 @@ class LockPeer:
         return await asyncio.to_thread(self.ask, *words)
 
 
-def compiled(target: Path) -> str:
+def compiled(target: Path, source: Path = SOURCE) -> str:
     """The directory with the compiled program; skips or fails where that cannot be."""
     reason = why_missing(VERSION)
     javac = shutil.which("javac")
@@ -52,7 +52,7 @@ def compiled(target: Path) -> str:
         peers.missing(str(reason))
         raise AssertionError
     done = subprocess.run(
-        [javac, "-nowarn", "-proc:none", "-cp", os.pathsep.join(classpath(VERSION)), "-d", str(target), str(SOURCE)],
+        [javac, "-nowarn", "-proc:none", "-cp", os.pathsep.join(classpath(VERSION)), "-d", str(target), str(source)],
         capture_output=True,
         text=True,
         check=False,
@@ -61,12 +61,17 @@ def compiled(target: Path) -> str:
     return str(target)
 
 
+def command(classes: str, main: str, *arguments: str) -> list[str]:
+    """What starts one of these programs."""
+    jars = os.pathsep.join([classes, *classpath(VERSION)])
+    return [java_command(), *JVM, *QUIET, "-cp", jars, main, *arguments]
+
+
 @contextmanager
 def running(classes: str, address: str) -> Iterator[LockPeer]:
     """A peer of this server while the block runs."""
-    jars = os.pathsep.join([classes, *classpath(VERSION)])
     process = subprocess.Popen(
-        [java_command(), *JVM, *QUIET, "-cp", jars, "LockPeer", address],
+        command(classes, "LockPeer", address),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

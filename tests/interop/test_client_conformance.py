@@ -11,17 +11,18 @@ import dataclasses
 import enum
 import functools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 import coati
 from coati import ACL, CREATOR, OPEN, READ_ONLY, Check, Children, Client, Create, Delete, Digest, Get, Mode, Perm, Set
 from coati.client.client import BaseClient
-from coati.errors import ZKError
+from coati.errors import MarshallingRefused, ZKError
 from tests.interop import peers
+from tests.interop.ensembles import COATI, Ensemble
 from tools.javapeer import four_letter
 
 SUPER: Final = Digest("super", "secret")
@@ -607,7 +608,7 @@ def test_every_verb_of_the_client_has_a_case() -> None:
     # Each case runs in a chroot; what is no request is no server's business.
     no_request = {"aclose", "chroot", "entropy", "is_closed", "set_hosts", "spawn", "states", "unique", "with_options"}
     # Made of reads and watches, and tested where they live.
-    no_request |= {"cache", "joining", "members", "typed", "values", "quota"}
+    no_request |= {"bounded", "cache", "joining", "members", "typed", "values", "quota"}
     assert sorted(verb for verb in verbs - no_request if f".{verb}(" not in source) == []
 
 
@@ -640,3 +641,83 @@ OLD: Final = {
 def test_the_client_gets_the_same_from_an_old_java(name: str) -> None:
     known = OLD.get(name, ("$", ""))
     assert re.sub(*known, results("coati")[name]) == re.sub(*known, results("3.8.0")[name])
+
+
+# --- reconfiguration where it is enabled ----------------------------------------------------------
+
+ENABLED: Final = {"reconfigEnabled": "true"}
+UNREACHABLE: Final = [f"server.{sid}=127.0.0.1:1:2;3" for sid in (7, 8, 9)]
+OBSERVER: Final = "server.9=127.0.0.1:10:11:observer;12"
+# What is asked for, and what Java answers: an error, or the members after it. P1 stands for the line of server 1.
+ASKED: Final[Sequence[tuple[dict[str, Any], type[ZKError] | set[int]]]] = (
+    ({}, {1, 2, 3}),
+    ({"join": ["some thing"]}, coati.BadArguments),
+    ({"join": ["server.x=127.0.0.1:10:11;12"]}, MarshallingRefused),
+    ({"join": [OBSERVER], "from_version": 7}, coati.BadVersion),
+    ({"join": UNREACHABLE}, coati.NewConfigNoQuorum),
+    ({"leave": ["x"]}, MarshallingRefused),
+    ({"leave": [1, 2, 3]}, coati.BadArguments),
+    ({"leave": [1, 3]}, coati.BadArguments),
+    ({"members": []}, coati.BadArguments),
+    ({"members": ["server.1=x"]}, coati.BadArguments),
+    ({"members": ["version=7"]}, coati.BadArguments),
+    ({"join": [OBSERVER]}, {1, 2, 3, 9}),
+    ({"leave": [9]}, {1, 2, 3}),
+    ({"leave": [9]}, {1, 2, 3}),
+    ({"members": ["P1", "P2", "P3", OBSERVER]}, {1, 2, 3, 9}),
+    ({"members": ["P1", "P2", "P3"]}, {1, 2, 3}),
+)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", [COATI, "3.9.3"])
+def test_reconfig_answers_as_java_does(kind: str, tmp_path: Path) -> None:
+    with Ensemble(tmp_path, (kind,) * 3, cfg=ENABLED) as ensemble:
+        ensemble.start_led_by(2)
+        lines = {f"P{m.sid}": f"server.{m.sid}={m.quorum_ports};127.0.0.1:{m.port}" for m in ensemble.running}
+        asyncio.run(_ask_for_others(f"{peers.HOST}:{ensemble[1].port}", lines))
+
+
+async def _ask_for_others(address: str, lines: dict[str, str]) -> None:
+    async with (
+        Client(address, session_timeout=TIMEOUT) as nobody,
+        Client(address, session_timeout=TIMEOUT, auth=[SUPER]) as zk,
+    ):
+        refused = await tried(nobody.reconfig(join=[OBSERVER]), nobody.reconfig(join=["some thing"]))
+        # What is nonsense is told to anybody.
+        assert [type(error) for error in refused] == [coati.NoAuth, coati.BadArguments]
+        version = (await zk.config()).version
+        for wish, wanted in ASKED:
+            if "members" in wish:
+                wish = {"members": [lines.get(line, line) for line in wish["members"]]}
+            (found,) = await tried(zk.reconfig(**wish))
+            if isinstance(wanted, type):
+                assert type(found) is wanted, wish
+                assert isinstance(found, ZKError)
+                assert (found.op, found.path, found.maybe_applied) == ("reconfig", "/zookeeper/config", False)
+                continue
+            assert isinstance(found, coati.EnsembleConfig), wish
+            assert {sid for sid, _ in found.servers} == wanted, wish
+            # Also where nothing has changed but the version.
+            assert found.version > version
+            version = found.version
+            await zk.sync("/zookeeper/config")
+            read = await zk.config()
+            # Java takes them out of a map, which is another one with each server.
+            assert (sorted(read.servers), read.version) == (sorted(found.servers), found.version)
+        (late,) = await tried(zk.reconfig(leave=[9], from_version=version - 1))
+        assert isinstance(late, coati.BadVersion)
+        found = await zk.reconfig(leave=[9], from_version=version)
+        assert found.version > version
+
+
+@pytest.mark.parametrize("kind", ["coati", "3.9.3"])
+def test_reconfig_of_a_server_alone(kind: str) -> None:
+    async def main(address: str) -> None:
+        async with Client(address, session_timeout=TIMEOUT, auth=[SUPER]) as zk:
+            found = await tried(zk.reconfig(), zk.reconfig(join=["some thing"]), zk.reconfig(join=[OBSERVER]))
+            assert [type(error) for error in found] == [coati.Unimplemented] * 3
+            assert (await zk.config()).servers == ()
+
+    with peers.running(kind, props=peers.QUICK_PROPS, cfg={**peers.QUICK_CFG, **ENABLED}) as server:
+        asyncio.run(main(server.address))

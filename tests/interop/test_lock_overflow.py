@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import coati
+from coati.recipes.election import ElectionLayout
 from tests.interop import peers
 from tests.recipes.livekit import clients, run, until_queued
 from tests.storage.kit import snapshot_bytes
@@ -63,6 +65,37 @@ def test_the_order_survives_the_end_of_the_numbers(kind: str, tmp_path: Path) ->
     data_dir = tmp_path / "data"
     prepare(data_dir)
     with peers.running(kind, data_dir, props=peers.QUICK_PROPS, cfg=peers.QUICK_CFG) as server:
+        run(main(server))
+
+
+@pytest.mark.parametrize("layout", ["native", "kazoo", "curator", "curator-selector"])
+def test_one_leads_beyond_the_end(layout: ElectionLayout, tmp_path: Path) -> None:
+    """By its name alone, anybody with the same number may stand before the leader."""
+
+    async def main(server: peers.Server) -> None:
+        order: list[int] = []
+        async with clients(server, 2) as (zk, other):
+            for _ in range(2):
+                await zk.create(f"{PATH}/x", mode=coati.Mode.EPHEMERAL_SEQUENTIAL)
+
+            async def stand(number: int) -> None:
+                async with (zk, other)[number % 2].election(PATH, id=b"%d" % number, layout=layout):
+                    order.append(number)
+
+            tasks = []
+            async with zk.election(PATH, id=b"leader", layout=layout):
+                for number in range(8):
+                    tasks.append(asyncio.create_task(stand(number)))
+                    await until_queued(zk, PATH, 2 + number + 2)
+                standing = await other.election(PATH, id=b"", layout=layout).contenders()
+                assert [one.id for one in standing] == [b"leader", *(b"%d" % number for number in range(8))]
+                assert order == []
+            await asyncio.gather(*tasks)
+            assert order == [*range(8)]
+
+    data_dir = tmp_path / "data"
+    prepare(data_dir)
+    with peers.running("coati", data_dir, props=peers.QUICK_PROPS, cfg=peers.QUICK_CFG) as server:
         run(main(server))
 
 

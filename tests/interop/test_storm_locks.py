@@ -1,4 +1,4 @@
-"""Three contenders of ours and three of kazoo's on one lock, while holders are killed and paused: in short.
+"""Contenders of ours beside those of kazoo and of Curator, while holders are killed and paused: in short.
 
 The long form is `python -m tools.storm_locks`.
 """
@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import pytest
 
-from tools.storm_locks import OURS, THEIRS, judge_moments, storm
+from tools.storm_locks import KAZOO, WITH_CURATOR, Game, judge_moments, storm
+
+FAULTS = ("kill holder", "pause holder long", "stop server", "kill waiter", "pause holder")
 
 
-def test_nobody_overlaps_and_all_go_on() -> None:
-    outcome = storm(3, faults=("kill holder", "pause holder long", "stop server", "kill waiter", "pause holder"))
-    assert sum(outcome.faults.values()) == 5
-    assert all(outcome.holds[name] >= 2 for name in (*OURS, *THEIRS))
+@pytest.mark.parametrize(
+    ("game", "faults"),
+    [
+        pytest.param(KAZOO, FAULTS, id="kazoo"),
+        pytest.param(WITH_CURATOR, ("kill holder", "pause holder long", "stop server"), id="Curator"),
+    ],
+)
+def test_nobody_overlaps_and_all_go_on(game: Game, faults: tuple[str, ...]) -> None:
+    outcome = storm(3, [game], faults=faults)
+    assert sum(outcome.faults.values()) == len(faults)
+    assert all(outcome.holds[name] >= 2 for name in game.names)
     assert outcome.writes
     assert outcome.beliefs
 

@@ -13,7 +13,6 @@ import pytest
 
 import coati
 from coati.recipes.election import ElectionLayout
-from coati.recipes.marks import Row, in_order
 from tests.interop import peers
 from tests.interop.peers import Server
 from tests.recipes.livekit import CancelAt, clients, expire, names, run, until, until_queued
@@ -235,29 +234,5 @@ def test_one_object_stands_once_at_a_time(server: Server, path: str) -> None:
             async with election:
                 with pytest.raises(RuntimeError):
                     await election.__aenter__()
-
-    run(main())
-
-
-def test_order_survives_the_overflow_of_the_counter() -> None:
-    made = ["x-term-2147483646", "x-term-2147483647", "x-term--2147483648", "x-term--2147483647"]
-    assert in_order(reversed(made), "-term-") == made
-    made = ["x-term--0000000002", "x-term--0000000001", "x-term-0000000000", "x-term-0000000001"]
-    assert in_order(made, "-term-") == made
-    assert in_order(["other", "x-term-abc", "x-term-1"], "-term-") == []
-
-
-def test_a_row_finds_its_place_again_after_a_lost_answer(server: Server, path: str) -> None:
-    async def main() -> None:
-        async with clients(server, 1) as zks:
-            row = Row(zks[0], path, marker="-x-", head=lambda _: "mark")
-            place = await row.enter(b"")
-            # The connection goes while the request is under way.
-            making = asyncio.ensure_future(row.enter(b"again"))
-            await asyncio.sleep(0)
-            zks[0].set_hosts([server.address])
-            other = await making
-            assert other.name in await row.names()
-            assert place.name in await row.names()
 
     run(main())

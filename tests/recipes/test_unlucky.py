@@ -11,7 +11,8 @@ import coati
 from coati.recipes.election import Term
 from coati.recipes.keeper import TOUCH
 from coati.recipes.lease import Lease
-from coati.recipes.marks import Row, create_marked, mark
+from coati.recipes.line import LOCK, Line, Number
+from coati.recipes.marks import create_marked, mark
 from coati.recipes.once import LeaderScheduler
 from tests.interop.peers import Server
 from tests.recipes.livekit import clients, expire, names, run, until
@@ -23,14 +24,15 @@ from tests.recipes.lossy import wire
 def test_an_office_whose_znode_is_gone_is_not_taken(server: Server, path: str) -> None:
     async def main() -> None:
         async with clients(server, 2) as zks:
-            row = Row(zks[0], path, marker="-term-", head=mark)
-            place = await row.enter(b"a")
-            await zks[1].delete(place.path)
-            assert not await Term(zks[0], place, row, on_loss="flag", goes_on=False).is_kept()
-            theirs = await Row(zks[1], path, marker="-term-", head=mark).enter(b"b")
+            places = [
+                await zk.create(f"{path}/x", mode=coati.Mode.EPHEMERAL_SEQUENTIAL, parents=True)
+                for zk in (*zks, zks[0])
+            ]
+            await zks[1].delete(places[0].path)
+            assert not await Term(zks[0], places[0], on_loss="flag", goes_on=False).is_kept()
             # It is there, and of another session than ours of now.
-            assert not await Term(zks[0], theirs, row, on_loss="flag", goes_on=False).is_kept()
-            term = Term(zks[0], await row.enter(b"c"), row, on_loss="flag", goes_on=False)
+            assert not await Term(zks[0], places[1], on_loss="flag", goes_on=False).is_kept()
+            term = Term(zks[0], places[2], on_loss="flag", goes_on=False)
             keeping = asyncio.ensure_future(term.is_kept())
             await asyncio.sleep(0)
             keeping.cancel()
@@ -40,12 +42,36 @@ def test_an_office_whose_znode_is_gone_is_not_taken(server: Server, path: str) -
     run(main())
 
 
+def test_a_line_that_is_not_patient_leaves_nothing_when_the_time_is_up(server: Server, path: str) -> None:
+    async def main() -> None:
+        async with (
+            wire(server) as line,
+            coati.Client(f"127.0.0.1:{line.port}", session_timeout=20.0) as zk,
+            clients(server, 1) as zks,
+        ):
+            await zk.ensure(path)
+            hurried = Line(zk.with_options(timeout=0.05), path, LOCK["kazoo"], is_patient=False)
+            line.mute()
+            with pytest.raises(coati.OperationTimeout):
+                await hurried.stand("__lock__", b"")
+            assert len(await names(zks[0], path)) == 1
+            line.cut()
+
+            async def is_gone() -> bool:
+                return await names(zks[0], path) == []
+
+            await until(is_gone, "it is swept up")
+
+    run(main())
+
+
 def test_whoever_vanishes_while_looked_at_is_left_out(server: Server, path: str) -> None:
     async def main() -> None:
         async with clients(server, 1) as zks:
             election = zks[0].election(path, id=b"a")
             async with election:
-                assert await election._candidate("0-term-0000000000") is None
+                gone = Number("0-term-0000000000", "-term-", 0)
+                assert await Line(zks[0], path, LOCK["native"]).contender(gone) is None
                 assert await zks[0].group(path)._data(zks[0], "nobody") is None
 
     run(main())
@@ -380,8 +406,7 @@ def test_a_session_that_ends_while_items_are_won_starts_again(server: Server, pa
 def test_members_that_change_while_an_item_is_waited_for_are_counted_again(server: Server, path: str) -> None:
     async def main() -> None:
         async with clients(server, 2) as zks:
-            holder = Row(zks[1], f"{path}/locks/a", marker="__lock__", head=mark)
-            place = await holder.enter(b"")
+            held = await zks[1].lock(f"{path}/locks/a", layout="kazoo").acquire()
             partition = zks[0].partition(path, ["a"], id="m", settle=0.0)
             shares = partition.assignments()
             winning = asyncio.ensure_future(anext(shares))
@@ -394,7 +419,7 @@ def test_members_that_change_while_an_item_is_waited_for_are_counted_again(serve
                 # The item is not ours any more, so we wait for it no longer.
                 mine = await winning
                 assert mine.items == ()
-            await holder.leave(place)
+            await zks[1].delete(held.path)
             await mine.ended()
             assert (await anext(shares)).items == ("a",)
 

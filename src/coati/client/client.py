@@ -19,7 +19,7 @@ from typing import Final, Self, TypeVar
 from coati.client import levels, trees, watchtable
 from coati.client.cache import TreeCache
 from coati.client.codecs import Codec
-from coati.client.core import Core, OnExpired, Options
+from coati.client.core import Core, OnExpired, Options, Until
 from coati.client.hosts import HostProvider
 from coati.client.ops import (
     Create,
@@ -66,7 +66,6 @@ from coati.client.types import (
     StateChange,
     Timeout,
     WatchMode,
-    parents_of,
 )
 from coati.client.watching import Trigger, Watch
 from coati.errors import BadVersion, ConnectionLoss, MarshallingError, NoAuth, NodeExists, NoNode, NotEmpty
@@ -82,8 +81,6 @@ _pack_int: Final = _INT.pack
 _unpack_int: Final = _INT.unpack_from
 _BODY: Final = REPLY_HEADER_BYTES
 CONFIG_PATH: Final = "/zookeeper/config"
-# How often a verb made of several requests begins again because somebody else was faster.
-ROUNDS: Final = 10
 
 
 class SessionView:
@@ -322,6 +319,18 @@ class BaseClient:
         view._options = Options(self._options.timeout, self._options.retry, joins=True)
         return view
 
+    def bounded(self, verb: str, path: str) -> Self:
+        """For verbs made of several requests: a view whose requests share the time that one has which begins now."""
+        return self._until(self._core.deadline_ms(self._options.timeout), verb, path)
+
+    def _until(self, deadline_ms: int, verb: str, path: str) -> Self:
+        kept = self._options
+        if isinstance(kept.timeout, Until):
+            return self
+        view = copy.copy(self)
+        view._options = Options(Until(deadline_ms, verb, path), kept.retry, kept.joins)
+        return view
+
     def _set_chroot(self, prefix: str) -> None:
         root = prefix.encode()
         validate_path(root)
@@ -442,60 +451,47 @@ class BaseClient:
         op = Create(path, data, mode, ttl, acl)
         body = create_body(self._absolute_new(path, mode), op, self._default_acl)
         before = self._core.machine.last_zxid
+        call = self._write(create_op(op), body)
         try:
-            return await self._create(op, body)
+            return await self._create(op, call)
         except NoNode:
             if not parents:
                 raise
         except ConnectionLoss as loss:
             if mode is not Mode.EPHEMERAL or not loss.maybe_applied:
                 raise
-            return await self._find_own(op, body, before)
-        await self._make_parents(path + "0" if mode.is_sequential else path, acl)
-        return await self.create(path, data, mode=mode, ttl=ttl, acl=acl)
+            view = self._until(call.deadline_ms, "create", path)
+            made = await trees.find_own(
+                view,
+                path,
+                is_own=lambda stat: stat.ephemeral_owner == self.session.id and stat.czxid > before,
+                make=lambda: view._create(op, view._write(create_op(op), body)),
+            )
+            if made is None:
+                raise self._core.explained(NodeExists(path), "create", path) from None
+            return made._replace(data=data)
+        view = self._until(call.deadline_ms, "create", path)
+        await trees.make_parents(view.chroot_free(), self._chroot + (path + "0" if mode.is_sequential else path), acl)
+        return await view.create(path, data, mode=mode, ttl=ttl, acl=acl)
 
-    async def _create(self, op: Create, body: bytes) -> Node:
-        call = await self._ask(self._write(create_op(op), body), "create", op.path)
-        r = Reader(call.payload, _BODY)
+    async def _create(self, op: Create, call: Call) -> Node:
+        r = Reader((await self._ask(call, "create", op.path)).payload, _BODY)
         made = self._shown(r.path())
         return Node(made, op.data, read_stat(r))
-
-    async def _find_own(self, op: Create, body: bytes, before: int) -> Node:
-        """After a create of an ephemeral whose answer was lost: nobody else can own one in our session's name.
-
-        That it is not there proves nothing: what was sent over the lost connection may arrive later.
-        """
-        for _ in range(ROUNDS):
-            stat = await self.exists(op.path)
-            if stat is not None:
-                if stat.ephemeral_owner == self.session.id and stat.czxid > before:
-                    return Node(op.path, op.data, stat)
-                break
-            try:
-                return await self._create(op, body)
-            except NodeExists:
-                continue
-            except ConnectionLoss as loss:
-                if not loss.maybe_applied:
-                    raise
-        raise self._core.explained(NodeExists(op.path), "create", op.path)
-
-    async def _make_parents(self, path: str, acl: ACLs | None) -> None:
-        # Those of the view's root too: whoever asks for parents does not care where the view begins.
-        whole = self.chroot_free()
-        for parent in parents_of(self._chroot + path.rstrip("/")):
-            await whole.ensure(parent, acl=acl)
 
     async def ensure(self, path: str, data: bytes = b"", *, acl: ACLs | None = None) -> bool:
         """Makes a persistent znode, and its parents, unless it is there; whether it was made."""
         body = create_body(self._absolute(path), Create(path, data, acl=acl), self._default_acl)
-        for _ in range(ROUNDS):
+        call = self._write(codes.OP_CREATE2, body)
+        for _ in range(trees.ROUNDS):
             try:
-                await self._ask(self._write(codes.OP_CREATE2, body), "ensure", path, repeats=True)
+                await self._ask(call, "ensure", path, repeats=True)
             except NodeExists:
                 return False
             except NoNode:
-                await self._make_parents(path, acl)
+                view = self._until(call.deadline_ms, "ensure", path)
+                await trees.make_parents(view.chroot_free(), self._chroot + path, acl)
+                call = view._write(codes.OP_CREATE2, body)
             else:
                 return True
         raise self._core.explained(NoNode(path), "ensure", path)
@@ -508,28 +504,24 @@ class BaseClient:
         """
         body = _sized(self._absolute(path)) + _sized(data) + _pack_int(version)
         call = self._write(codes.OP_SET_DATA, body)
-        if version == ANY:
-            return stat_at((await self._ask(call, "set", path)).payload, _BODY)
         try:
-            return stat_at((await self._ask(call, "set", path, repeats=True)).payload, _BODY)
+            return stat_at((await self._ask(call, "set", path, repeats=version != ANY)).payload, _BODY)
         except BadVersion as error:
             if error.maybe_applied:
-                # Sent twice: the first one may be what changed the version, and only other data at the next version
-                # prove that it was not. The same data prove nothing: others may have written them.
-                node = await self.get(path)
-                error.maybe_applied = node.version != version + 1 or node.data == data
+                view = self._until(call.deadline_ms, "set", path)
+                error.maybe_applied = await trees.may_be_ours(view, path, data, version)
             raise
 
     async def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat:
         """Sets the data of a znode, and makes it if it is not there."""
-        stat = await trees.put(self, path, data, parents=parents)
+        stat = await trees.put(self.bounded("put", path), path, data, parents=parents)
         if stat is None:
             raise self._core.explained(NodeExists(path), "put", path)
         return stat
 
     async def update(self, path: str, fn: Callable[[bytes], bytes]) -> Node:
         """Replaces the data by `fn` of it, and again if somebody else was faster. Raises NoNode, NoAuth."""
-        return await trees.update(self, path, fn)
+        return await trees.update(self.bounded("update", path), path, fn)
 
     async def delete(self, path: str, *, version: int = ANY, missing_ok: bool = False) -> None:
         """Deletes a znode without children. Raises NoNode (unless `missing_ok`), NotEmpty, BadVersion, NoAuth.
@@ -546,9 +538,13 @@ class BaseClient:
                 raise
 
     async def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
-        """Deletes a znode and all below it but what is the servers' own; how many there were. None is no error."""
+        """Deletes a znode and all below it but what is the servers' own; how many there were. None is no error.
+
+        A tree may need a longer `timeout` than other calls. OperationTimeout has `maybe_applied` if some of it is gone.
+        """
         is_all = path == "/" and not self._chroot
-        deleted = await trees.delete_tree(self, path, keep_root=keep_root, batch=batch, is_all=is_all)
+        view = self.bounded("delete_tree", path)
+        deleted = await trees.delete_tree(view, path, keep_root=keep_root, batch=batch, is_all=is_all)
         if deleted is None:
             raise self._core.explained(NotEmpty(path), "delete_tree", path)
         return deleted
@@ -587,7 +583,7 @@ class BaseClient:
     ) -> EnsembleConfig:
         """Changes the ensemble: server lines to `join`, sids to `leave`, or all `members`, if `from_version` is now's.
 
-        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
+        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth, Unimplemented.
         """
         body = reconfig_body(join, leave, members, from_version)
         call = await self._ask(self._write(codes.OP_RECONFIG, body), "reconfig", CONFIG_PATH)

@@ -26,6 +26,7 @@ from coati.errors import (
     SESSION_MOVED,
     THROTTLED_OP,
     ConnectionLoss,
+    OperationTimeout,
     ZKError,
     keeper_error,
 )
@@ -39,11 +40,20 @@ _HINTS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Until:
+    """In place of a timeout: one deadline for all requests that the call `verb` of `path` is made of."""
+
+    deadline_ms: int
+    verb: str
+    path: str
+
+
 @dataclass(slots=True)
 class Options:
     """What a view may set for itself."""
 
-    timeout: Timeout = USE_SESSION
+    timeout: Timeout | Until = USE_SESSION
     retry: Retry = Retry.DEFAULT
     joins: bool = False
 
@@ -70,13 +80,18 @@ class Core:
             self.machine.authenticate(one.scheme, one.credentials, 0)
         self.pump = Pump(self.machine, tls=tls.context() if isinstance(tls, TLS) else tls, provider=provider)
 
-    def deadline_ms(self, timeout: Timeout) -> int:
-        """When a call that begins now has to be over."""
+    def deadline_ms(self, timeout: Timeout | Until) -> int:
+        """When a call that begins now has to be over. Raises OperationTimeout if that was before."""
         now_ms = int(self.pump.loop().time() * 1000)
         if timeout is None:
             return FOREVER_MS
         if isinstance(timeout, UseSession):
             return now_ms + self.machine.timeout_ms
+        if isinstance(timeout, Until):
+            if now_ms >= timeout.deadline_ms:
+                # Sent now, a write would be one whose fate nobody knows.
+                raise self.explained(OperationTimeout("not done in time"), timeout.verb, timeout.path)
+            return timeout.deadline_ms
         return now_ms + int(timeout * 1000)
 
     def set_hosts(self, hosts: str | Sequence[str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from coati.client.ops import Delete, MultiError, Op, OpResult
-from coati.client.types import ANY, Node, Stat, join_path
-from coati.errors import BadVersion, ConnectionLoss, NodeExists, NoNode, NotEmpty
+from coati.client.types import ANY, ACLs, Node, Stat, join_path, parents_of
+from coati.errors import BadVersion, ConnectionLoss, NodeExists, NoNode, NotEmpty, ZKError
 
 # How often it begins again when somebody else was faster, or a tree grows while it is deleted.
 ROUNDS: Final = 10
@@ -38,6 +38,67 @@ class Writes(Protocol):
     async def create(self, path: str, data: bytes = b"", *, parents: bool = False) -> Node: ...
 
     async def set(self, path: str, data: bytes, *, version: int = ANY) -> Stat: ...
+
+
+class Ensures(Protocol):
+    """What is needed of a client to make the parents of a znode."""
+
+    async def ensure(self, path: str, data: bytes = b"", *, acl: ACLs | None = None) -> bool: ...
+
+
+async def make_parents(client: Ensures, path: str, acl: ACLs | None) -> None:
+    """All of them that are not there, from the top. `client` and `path` are free of a chroot.
+
+    Those of the view's root are among them: whoever asks for parents does not care where the view begins.
+    """
+    for parent in parents_of(path.rstrip("/")):
+        await client.ensure(parent, acl=acl)
+
+
+class Looks(Protocol):
+    """What is needed of a client to look for a znode."""
+
+    async def exists(self, path: str) -> Stat | None: ...
+
+
+async def find_own(
+    client: Looks, path: str, *, is_own: Callable[[Stat], bool], make: Callable[[], Awaitable[Node]]
+) -> Node | None:
+    """After a create of an ephemeral whose answer was lost: ours, or made again; None if it is somebody else's.
+
+    Nobody else can own one in our session's name. That it is not there proves nothing: what was sent over the lost
+    connection may arrive later. The data are not read.
+    """
+    try:
+        for _ in range(ROUNDS):
+            stat = await client.exists(path)
+            if stat is not None:
+                return Node(path, b"", stat) if is_own(stat) else None
+            try:
+                return await make()
+            except NodeExists:
+                continue
+            except ConnectionLoss as loss:
+                if not loss.maybe_applied:
+                    raise
+    except ZKError as error:
+        # Whatever went wrong with looking, the first one may be there.
+        error.maybe_applied = True
+        raise
+    return None
+
+
+async def may_be_ours(client: Writes, path: str, data: bytes, version: int) -> bool:
+    """After a `set` of a version that was sent twice and refused: whether the first one may have changed it.
+
+    Only other data at the next version prove that it was not. The same data prove nothing: others may have written
+    them.
+    """
+    try:
+        node = await client.get(path)
+    except ZKError:
+        return True
+    return node.version != version + 1 or node.data == data
 
 
 async def put(client: Writes, path: str, data: bytes, *, parents: bool) -> Stat | None:
@@ -106,23 +167,24 @@ async def delete_tree(client: Verbs, path: str, *, keep_root: bool, batch: int, 
 
     `batch` of them go in one multi. `is_all`: the path is the root of everything, which stays, as /zookeeper does.
     """
-    deleted = 0
-    for _ in range(ROUNDS):
-        paths = await _paths(client, path, "/zookeeper" if is_all else "")
-        if (keep_root or is_all) and paths:
-            del paths[0]
-        if not paths:
-            return deleted
-        # The deepest first.
-        paths.reverse()
-        left = 0
-        for at in range(0, len(paths), batch):
-            some = paths[at : at + batch]
-            gone = await _delete_some(client, some)
-            deleted += gone
-            left += len(some) - gone
-        if not left:
-            return deleted
+    gone: list[str] = []
+    try:
+        for _ in range(ROUNDS):
+            paths = await _paths(client, path, "/zookeeper" if is_all else "")
+            if (keep_root or is_all) and paths:
+                del paths[0]
+            if not paths:
+                return len(gone)
+            # The deepest first.
+            paths.reverse()
+            before = len(gone)
+            for at in range(0, len(paths), batch):
+                await _delete_some(client, paths[at : at + batch], gone)
+            if len(gone) == before + len(paths):
+                return len(gone)
+    except ZKError as error:
+        error.maybe_applied = error.maybe_applied or bool(gone)
+        raise
     return None
 
 
@@ -149,17 +211,16 @@ async def _names(client: Verbs, path: str) -> list[str] | None:
         return None
 
 
-async def _delete_some(client: Verbs, paths: Sequence[str]) -> int:
+async def _delete_some(client: Verbs, paths: Sequence[str], gone: list[str]) -> None:
     try:
         await client.multi(Delete(path) for path in paths)
     except (MultiError, ConnectionLoss):
         # Some have gone or got children meanwhile: one by one.
-        gone = 0
         for path in paths:
             try:
                 await client.delete(path, missing_ok=True)
-                gone += 1
+                gone.append(path)
             except NotEmpty:
                 continue
-        return gone
-    return len(paths)
+    else:
+        gone += paths

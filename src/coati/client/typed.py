@@ -6,7 +6,7 @@ Knows a codec and the verbs of a client; must not know the wire. Everything else
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from coati.client.codecs import Codec
 from coati.client.levels import Level, Reads, read_node, version_of
@@ -60,6 +60,8 @@ class Verbs(Reads, Protocol):
 
     async def put(self, path: str, data: bytes, *, parents: bool = True) -> Stat: ...
 
+    def bounded(self, verb: str, path: str) -> Self: ...
+
 
 class TypedClient(Generic[T]):
     """A view whose data are values: `people = zk.typed(json_codec()); await people.put("/p", {"name": "Ada"})`.
@@ -107,11 +109,12 @@ class TypedClient(Generic[T]):
 
     async def update(self, path: str, fn: Callable[[T], T]) -> TypedNode[T]:
         """Replaces the value by `fn` of it, again if somebody else was faster. Raises NoNode, NoAuth, DecodeError."""
+        view = TypedClient(self._client.bounded("update", path), self._codec, streams=self._streams)
         while True:
-            node = await self.get(path)
+            node = await view.get(path)
             value = fn(node.value)
             try:
-                return TypedNode(path, value, await self.set(path, value, version=node.version))
+                return TypedNode(path, value, await view.set(path, value, version=node.version))
             except BadVersion as error:
                 if error.maybe_applied:
                     raise

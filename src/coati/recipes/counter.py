@@ -16,7 +16,8 @@ from coati.client.client import BaseClient
 from coati.client.types import ANY, Node
 from coati.errors import ConnectionLoss, NodeExists, NoNode
 from coati.recipes.compare import Cell
-from coati.recipes.marks import Bell, Row, curator_row, patient
+from coati.recipes.line import LOCK, Line
+from coati.recipes.marks import Bell, patient
 
 CounterLayout = Literal["native", "kazoo", "curator", "curator-int"]
 Number = TypeVar("Number", int, float)
@@ -52,7 +53,7 @@ class Counter(Generic[Number]):
         self._cell = Cell(client, path)
         self._default: Number = default
         self._struct = _BINARY.get(layout)
-        self._row = None if lock_path is None else curator_row(client, lock_path)
+        self._line = None if lock_path is None else Line(client, lock_path, LOCK["curator"], is_patient=False)
         self._promote_after = promote_after
 
     async def get(self) -> Number:
@@ -82,27 +83,25 @@ class Counter(Generic[Number]):
     async def update(self, fn: Callable[[Number], Number]) -> Number:
         """Replaces it by `fn` of it, and again if somebody else was faster; what it is then."""
         failures = 0
-        while self._row is None or failures < self._promote_after:
+        while self._line is None or failures < self._promote_after:
             value = await self._try(fn)
             if value is not None:
                 return value
             failures += 1
             await self._cell.pause(failures)
-        return await self._update_in_turn(self._row, fn)
+        return await self._update_in_turn(self._line, fn)
 
-    async def _update_in_turn(self, row: Row, fn: Callable[[Number], Number]) -> Number:
-        while True:
-            place = await row.enter(b"")
-            try:
-                # The line only keeps the others of it away: the comparison still decides.
-                if await row.reach_front(place):
-                    failures = 0
-                    while (value := await self._try(fn)) is None:
-                        failures += 1
-                        await self._cell.pause(failures)
-                    return value
-            finally:
-                await row.leave(place)
+    async def _update_in_turn(self, line: Line, fn: Callable[[Number], Number]) -> Number:
+        place = await line.stand("-lock-", b"")
+        try:
+            # The line only keeps the others of it away: the comparison still decides.
+            failures = 0
+            while (value := await self._try(fn)) is None:
+                failures += 1
+                await self._cell.pause(failures)
+            return value
+        finally:
+            await line.release.delete(place.path)
 
     async def _try(self, fn: Callable[[Number], Number]) -> Number | None:
         seen = await self._cell.read()

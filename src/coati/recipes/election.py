@@ -6,27 +6,27 @@ Layouts: `native`; `kazoo` (its Election, that is its Lock); `curator` (LeaderLa
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Final, Literal, NamedTuple
 
 from coati.client.client import BaseClient
-from coati.client.types import Node, join_path
+from coati.client.types import Mode, Node, join_path
 from coati.errors import LeadershipLost, NoNode
-from coati.recipes.held import OnLoss
-from coati.recipes.marks import Bell, Row, children_of, curator_mark, in_order, mark, patient
+from coati.recipes.held import OnLoss, Release
+from coati.recipes.line import LOCK, Line, Names
+from coati.recipes.marks import Bell, patient
 from coati.recipes.tenure import Tenure
 
 ElectionLayout = Literal["native", "kazoo", "curator", "curator-selector"]
 
 
-# What goes before the marker, and the marker.
-_LAYOUTS: Final[dict[ElectionLayout, tuple[Callable[[BaseClient], str], str]]] = {
-    "native": (mark, "-term-"),
-    "kazoo": (mark, "__lock__"),
-    "curator": (curator_mark, "latch-"),
-    "curator-selector": (curator_mark, "lock-"),
+# How candidates are named, and by which mark they are known.
+_LAYOUTS: Final[dict[ElectionLayout, tuple[Names, str]]] = {
+    "native": (Names("", False, {"-term-": ("-term-",)}, Mode.PERSISTENT), "-term-"),
+    "kazoo": (LOCK["kazoo"], "__lock__"),
+    "curator": (Names("_c_", True, {"-latch-": ("-latch-",)}, Mode.CONTAINER), "-latch-"),
+    "curator-selector": (LOCK["curator"], "-lock-"),
 }
 
 
@@ -41,14 +41,13 @@ class Candidate(NamedTuple):
 class Term(Tenure):
     """An office that is ours: see Held. `async with term` cancels the body when it is lost, and ends the term."""
 
-    def __init__(self, client: BaseClient, place: Node, line: Row, *, on_loss: OnLoss, goes_on: bool) -> None:
-        super().__init__(client, place, error=LeadershipLost, on_loss=on_loss, goes_on=goes_on)
-        self._place = place
-        self._line = line
+    def __init__(self, client: BaseClient, place: Node, *, on_loss: OnLoss, goes_on: bool) -> None:
+        super().__init__(patient(client), place, error=LeadershipLost, on_loss=on_loss, goes_on=goes_on)
+        self._release = Release(client)
 
     async def settle(self, *, is_done: bool) -> None:
         """Makes room for the next one."""
-        await self._line.leave(self._place)
+        await self._release.delete(self.path)
 
 
 class Election:
@@ -60,12 +59,13 @@ class Election:
     def __init__(
         self, client: BaseClient, path: str, *, id: bytes, layout: ElectionLayout = "native", on_loss: OnLoss = "cancel"
     ) -> None:
-        head, marker = _LAYOUTS[layout]
+        names, self._mark = _LAYOUTS[layout]
         self.path = path
         self.id = id
         self._client = client
         self._on_loss: OnLoss = on_loss
-        self._line = Row(client, path, marker=marker, head=head)
+        self._line = Line(client, path, names, is_wary=True)
+        self._seen = Line(patient(client), path, names)
         self._term: Term | None = None
 
     async def __aenter__(self) -> Term:
@@ -96,26 +96,24 @@ class Election:
 
     async def _elected(self, *, goes_on: bool) -> Term:
         while True:
-            place = await self._line.enter(self.id)
+            place = await self._line.stand(self._mark, self.id)
+            term = Term(self._client, place, on_loss=self._on_loss, goes_on=goes_on)
             try:
-                if await self._line.reach_front(place):
-                    term = Term(patient(self._client), place, self._line, on_loss=self._on_loss, goes_on=goes_on)
-                    if await term.is_kept():
-                        return term
+                if await term.is_kept():
+                    return term
             except BaseException:
-                self._line.leave_soon(place)
+                self._line.release.soon(place.path)
                 raise
-            await self._line.leave(place)
+            await self._line.release.delete(place.path)
 
     async def contenders(self) -> list[Candidate]:
         """Who stands, the leader first."""
-        found = await asyncio.gather(*(self._candidate(name) for name in await self._names()))
-        return [candidate for candidate in found if candidate is not None]
+        return [Candidate(one.id, one.path, one.token) for one in await self._line.contenders()]
 
     async def leader(self) -> bytes | None:
         """The id of the leader; None if the office is vacant."""
-        for name in await self._names():
-            candidate = await self._candidate(name)
+        for number in await self._line.places():
+            candidate = await self._line.contender(number)
             if candidate is not None:
                 return candidate.id
         return None
@@ -137,24 +135,14 @@ class Election:
     async def _look(self, bell: Bell) -> tuple[str, bytes] | None:
         client = patient(self._client)
         while True:
-            names = await self._line.names()
-            if not names:
+            places = await self._seen.places()
+            if not places:
                 # Only a vacant office makes all observers watch who comes.
-                names = in_order(await children_of(client, self.path, bell=bell), self._line.marker)
-                if not names:
+                places = await self._seen.places(bell=bell)
+                if not places:
                     return None
-            path = join_path(self.path, names[0])
+            path = join_path(self.path, places[0].name)
             try:
                 return path, (await client.get(path, watch=bell.rope())).data
             except NoNode:
                 continue
-
-    async def _names(self) -> list[str]:
-        return in_order(await children_of(self._client, self.path), self._line.marker)
-
-    async def _candidate(self, name: str) -> Candidate | None:
-        try:
-            node = await self._client.get(join_path(self.path, name))
-        except NoNode:
-            return None
-        return Candidate(node.data, node.path, node.stat.czxid)

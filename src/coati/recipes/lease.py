@@ -15,7 +15,7 @@ from coati.client.client import BaseClient
 from coati.client.types import Node, join_path
 from coati.errors import ConnectionLoss
 from coati.recipes.compare import Cell
-from coati.recipes.marks import kazoo_row
+from coati.recipes.line import LOCK, Line
 from coati.recipes.wallclock import wall_clock
 
 _HOLDER: Final = "lease_holder"
@@ -80,14 +80,12 @@ class Lease:
         return [holder for holder in found if holder is not None and now < holder.end]
 
     async def _try(self, path: str) -> bool:
-        line = kazoo_row(self._client, path, waits=False)
-        while True:
-            place = await line.enter(self.id.encode())
-            try:
-                if await line.reach_front(place):
-                    return await self._write(path)
-            finally:
-                await line.leave(place)
+        line = Line(self._client, path, LOCK["kazoo"], is_patient=False)
+        place = await line.stand("__lock__", self.id.encode())
+        try:
+            return await self._write(path)
+        finally:
+            await line.release.delete(place.path)
 
     async def _write(self, path: str) -> bool:
         cell = Cell(self._client, join_path(path, _HOLDER))

@@ -16,19 +16,20 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from coati.client.client import BaseClient, joined
-from coati.client.types import EventType, Mode, Node, join_path
-from coati.client.watching import Trigger
+from coati.client.types import Mode, Node, join_path
 from coati.errors import (
     ConnectionLoss,
     LockTimeout,
     NodeExists,
     NoNode,
+    OperationTimeout,
     SessionExpired,
     SessionMoved,
     Unimplemented,
     ZKError,
 )
 from coati.recipes.held import REVOKE, Release, find_own
+from coati.recipes.marks import Bell, children_of
 
 Layout = Literal["native", "kazoo", "curator"]
 """How the contenders' znodes are named: whose clients take part. "native" is Curator's own."""
@@ -129,26 +130,22 @@ def _unwrapped(number: Number) -> int:
     return number.value if number.value >= 0 else number.value + _RING
 
 
-class Wake(Trigger):
-    """Fires when the one before goes, or when the session is over."""
-
-    __slots__ = ()
-
-    def on_end(self, reason: str) -> None:
-        """The session's."""
-        self.close()
-        self.on_event(EventType.RESYNC, reason.encode(), -1)
-
-
 class Line:
-    """The contenders under one path."""
+    """The contenders under one path.
 
-    def __init__(self, client: BaseClient, path: str, names: Names) -> None:
+    `is_patient`: what bounds a wait is its deadline alone, over all connections and sessions that it takes; else each
+    request has the client's timeout. `is_wary`: who waits notices at once if somebody removes its znode.
+    """
+
+    def __init__(
+        self, client: BaseClient, path: str, names: Names, *, is_patient: bool = True, is_wary: bool = False
+    ) -> None:
         self.path = path
         self.names = names
+        self.release = Release(client)
         self._client = client
-        # What bounds a wait is its deadline, over all connections and sessions that it takes.
-        self._patient = client.with_options(timeout=None)
+        self._patient = client.with_options(timeout=None) if is_patient else client
+        self._is_wary = is_wary
         # A create and the list behind it travel together, also with a release before them: then one sync of the
         # server's disk does for both.
         self._joined = joined(self._patient)
@@ -171,14 +168,15 @@ class Line:
 
     async def contenders(self) -> list[Contender]:
         """The holder first, then who waits, in order."""
-        try:
-            ordered = await self.sort(self.parse(await self._client.children(self.path)))
-        except NoNode:
-            return []
-        found = await asyncio.gather(*(self._contender(number) for number in ordered))
+        found = await asyncio.gather(*(self.contender(number) for number in await self.places()))
         return [contender for contender in found if contender is not None]
 
-    async def _contender(self, number: Number) -> Contender | None:
+    async def places(self, *, bell: Bell | None = None) -> list[Number]:
+        """All names, the first first. The bell rings when somebody comes or goes."""
+        return await self.sort(self.parse(await children_of(self._client, self.path, bell=bell)))
+
+    async def contender(self, number: Number) -> Contender | None:
+        """Who that is; None if it has gone meanwhile."""
         try:
             node = await self._client.get(join_path(self.path, number.name))
         except NoNode:
@@ -214,6 +212,9 @@ class Line:
                     if place.is_open and not waits:
                         await self.leave(place)
                         return None
+        except OperationTimeout:
+            self.leave_soon(place)
+            raise
         except TimeoutError as error:
             await self.leave(place)
             raise too_late(self._client, self.path) from error
@@ -221,6 +222,12 @@ class Line:
             self.leave_soon(place)
             raise
         return place.node
+
+    async def stand(self, mark: str, data: bytes) -> Node:
+        """As `win`, for as long as it takes. Who has it gives it back by `release`."""
+        node = await self.win(mark, data, None, waits=True)
+        assert node is not None
+        return node
 
     async def wait_behind(self, node: Node, mark: str, behind: tuple[str, ...], deadline: float | None) -> bool:
         """Waits, in a place that is there already, for the end of those before it; False if the place is gone."""
@@ -329,22 +336,21 @@ class Line:
                 break
             if not waits:
                 return False
-            await self._wait_for_end(before)
+            await self._wait_for_end(before, own)
         place.is_open = False
         return False
 
-    async def _wait_for_end(self, name: str) -> None:
-        wake = Wake()
-        stop = self._client.session.on_end(wake.on_end)
-        try:
-            # `get` leaves no watch behind if the znode is not there.
-            await self._patient.get(join_path(self.path, name), watch=wake)
-            await wake.wait()
-        except NoNode:
-            return
-        finally:
-            stop()
-            wake.close()
+    async def _wait_for_end(self, name: str, own: str) -> None:
+        """Of the one before, or of the session."""
+        with Bell(self._client) as bell:
+            try:
+                # `get` leaves no watch behind if the znode is not there.
+                await self._patient.get(join_path(self.path, name), watch=bell.rope())
+                if self._is_wary:
+                    await self._patient.get(join_path(self.path, own), watch=bell.rope())
+            except NoNode:
+                return
+            await bell.wait()
 
     # --- giving up --------------------------------------------------------------------------------
 
@@ -361,11 +367,10 @@ class Line:
         """Gives the place up without waiting."""
         if not place.is_open:
             return
-        release = Release(self._client)
         if place.node is None:
-            release.soon_found(self.path, place.prefix)
+            self.release.soon_found(self.path, place.prefix)
         else:
-            release.soon(place.node.path)
+            self.release.soon(place.node.path)
 
 
 class Place:

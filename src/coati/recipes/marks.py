@@ -1,7 +1,6 @@
-"""What recipes have in common: bells that ring when to read again, marked znodes, lines of sequential ones.
+"""What recipes have in common: bells that ring when to read again, feeds of news, marked znodes.
 
-Knows how a znode is found again whose answer was lost, and in which order sequential znodes stand. Must not know what
-they stand for.
+Knows how a znode is found again whose answer was lost. Must not know what it stands for.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from coati.client.client import BaseClient
 from coati.client.types import EventType, Mode, Node, join_path
 from coati.client.watching import Trigger
 from coati.errors import ConnectionLoss, NoNode, ZKError
-from coati.recipes.held import MARGIN, Release
+from coati.recipes.held import MARGIN
 
 # How often a znode is made again whose parent somebody takes away in between.
 ROUNDS: Final = 10
@@ -29,12 +28,6 @@ T = TypeVar("T")
 def mark(client: BaseClient) -> str:
     """A name that nobody else has: 32 hexadecimal digits."""
     return f"{client.entropy.getrandbits(128):032x}"
-
-
-def uuid_mark(client: BaseClient) -> str:
-    """The same as a UUID with its dashes, as Curator writes them."""
-    digits = mark(client)
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def patient(client: BaseClient) -> BaseClient:
@@ -167,58 +160,51 @@ def insist_later(client: BaseClient, work: Callable[[], Awaitable[None]], sessio
         client.spawn(persist())
 
 
-async def create_marked(
-    client: BaseClient, parent: str, name: str, data: bytes, *, mode: Mode = Mode.EPHEMERAL_SEQUENTIAL
-) -> Node:
-    """Makes a sequential znode whose name begins with a mark of ours; `name` is all but the digits.
+async def create_marked(client: BaseClient, parent: str, name: str, data: bytes) -> Node:
+    """Makes a sequential znode that stays and whose name begins with a mark of ours; `name` is all but the digits.
 
     If the answer is lost it is looked for; a caller that is cancelled, or whose time is up, leaves none behind.
     """
-    session_id = client.session.id
     unclear = False
     try:
         for _ in range(ROUNDS):
             try:
-                return await client.create(join_path(parent, name), data, mode=mode, parents=True)
+                return await client.create(join_path(parent, name), data, mode=Mode.SEQUENTIAL, parents=True)
             except NoNode:
                 # Somebody took the parent away between its making and ours.
                 continue
-            except ConnectionLoss as error:
-                loss = error
+            except ConnectionLoss as loss:
                 unclear = unclear or loss.maybe_applied
-            node = await _find(client, parent, name, mode)
-            if node is not None:
-                return node
-            if unclear and not mode.is_ephemeral:
-                # Not made, or made and taken by somebody in between: made again, it might be there twice.
-                raise loss
-            unclear = False
+                node = await _find(client, parent, name)
+                if node is not None:
+                    return node
+                if unclear:
+                    # Not made, or made and taken by somebody in between: made again, it might be there twice.
+                    raise
     except BaseException as error:
         if isinstance(error, ZKError):
             error.maybe_applied = error.maybe_applied or unclear
-        if unclear or not isinstance(error, ZKError) or error.maybe_applied:
+        if not isinstance(error, ZKError) or error.maybe_applied:
 
             async def sweep() -> None:
-                left = await _find(client, parent, name, mode)
+                left = await _find(client, parent, name)
                 if left is not None:
                     await client.delete(left.path, missing_ok=True)
 
-            insist_later(client, sweep, session_id if mode.is_ephemeral else None)
+            insist_later(client, sweep, None)
         raise
     raise NoNode(parent)
 
 
-async def _find(client: BaseClient, parent: str, name: str, mode: Mode) -> Node | None:
+async def _find(client: BaseClient, parent: str, name: str) -> Node | None:
     # A server that lags behind may not have heard of it yet.
     await client.sync(parent)
     for found in await children_of(client, parent):
         if found.startswith(name):
             try:
-                node = await client.get(join_path(parent, found))
+                return await client.get(join_path(parent, found))
             except NoNode:
                 return None
-            # One of a session that is over goes with it.
-            return node if not mode.is_ephemeral or node.stat.ephemeral_owner == client.session.id else None
     return None
 
 
@@ -232,91 +218,8 @@ async def children_of(client: BaseClient, path: str, *, bell: Bell | None = None
                 return []
 
 
-def number_of(name: str, marker: str) -> int | None:
-    """What the server appended behind the last `marker`; None if the name is of another kind."""
-    _, found, digits = name.rpartition(marker)
-    if not found or not digits.removeprefix("-").isdecimal() or len(digits) < 10:
-        return None
-    return int(digits)
-
-
-def in_order(names: Iterable[str], marker: str) -> list[str]:
-    """The names of this kind in the order they were made.
-
-    The counter is a signed 32-bit one (kazoo#730, CURATOR-1203): around its overflow the negative ones are the newer.
-    """
-    numbers = {name: number for name in names if (number := number_of(name, marker)) is not None}
-    base = wrap_base(numbers.values())
-    return sorted(numbers, key=lambda name: ((numbers[name] - base) % _WRAP, name))
-
-
 def wrap_base(numbers: Iterable[int]) -> int:
     """The least possible number: smaller ones were counted after the overflow."""
     some = list(numbers)
     is_wrapped = bool(some) and max(some) - min(some) >= _WRAP // 2
     return 0 if is_wrapped else -_WRAP // 2
-
-
-class Row:
-    """Ephemeral sequential znodes, of which the first is whose turn it is. `head` goes before `marker` and digits.
-
-    `waits`: also for a connection, for as long as it takes.
-    """
-
-    def __init__(
-        self, client: BaseClient, path: str, *, marker: str, head: Callable[[BaseClient], str], waits: bool = True
-    ) -> None:
-        self._client = client
-        self._asked = patient(client) if waits else client
-        self._head = head
-        self.path = path
-        self.marker = marker
-
-    async def enter(self, data: bytes) -> Node:
-        """A place of our own at the end."""
-        return await create_marked(self._asked, self.path, self._head(self._client) + self.marker, data)
-
-    async def names(self, *, bell: Bell | None = None) -> list[str]:
-        """All places, the first first."""
-        return in_order(await children_of(self._asked, self.path, bell=bell), self.marker)
-
-    async def reach_front(self, place: Node) -> bool:
-        """True once it is the first; False if it is gone, or its session is."""
-        client = self._asked
-        with Bell(client) as bell:
-            while True:
-                bell.reset()
-                names = await self.names()
-                if place.name not in names or place.stat.ephemeral_owner != client.session.id:
-                    return False
-                at = names.index(place.name)
-                if at == 0:
-                    return True
-                # Its predecessor alone, so that no change wakes everybody; and itself, since somebody may remove it.
-                ahead = await client.exists(join_path(self.path, names[at - 1]), watch=bell.rope())
-                if ahead is None or await client.exists(place.path, watch=bell.rope()) is None:
-                    continue
-                await bell.wait()
-
-    async def leave(self, place: Node) -> None:
-        """Gives the place up, for as long as it takes."""
-        await Release(self._client).delete(place.path)
-
-    def leave_soon(self, place: Node) -> None:
-        """Without waiting, for a caller that is being cancelled."""
-        Release(self._client).soon(place.path)
-
-
-def curator_row(client: BaseClient, path: str) -> Row:
-    """The line of a Curator InterProcessMutex."""
-    return Row(client, path, marker="lock-", head=curator_mark, waits=False)
-
-
-def curator_mark(client: BaseClient) -> str:
-    """What Curator's protected znodes begin with."""
-    return f"_c_{uuid_mark(client)}-"
-
-
-def kazoo_row(client: BaseClient, path: str, *, waits: bool) -> Row:
-    """The line of a kazoo Lock."""
-    return Row(client, path, marker="__lock__", head=mark, waits=waits)

@@ -17,7 +17,8 @@ from coati.client.types import Node, join_path
 from coati.errors import LockLost, NoNode
 from coati.recipes.group import Group, Membership
 from coati.recipes.held import Body, Held
-from coati.recipes.marks import Row, kazoo_row, patient
+from coati.recipes.line import LOCK, Line
+from coati.recipes.marks import patient
 
 Share = Callable[[str, Sequence[str], Sequence[str]], Sequence[str]]
 """Of a member's id, all members' ids and all items: the items of that member. All members must use the same one."""
@@ -120,7 +121,7 @@ class Partition:
         self._settle = settle
         self._share = share
         self._group = Group(client, join_path(path, "party"), layout="kazoo-shallow")
-        self._places: dict[str, tuple[Row, Node]] = {}
+        self._places: dict[str, tuple[Line, Node]] = {}
         self._members: tuple[str, ...] = ()
         self._changed = asyncio.Event()
         self._current: Assignment | None = None
@@ -208,17 +209,8 @@ class Partition:
         return True
 
     async def _win(self, item: str) -> None:
-        line = kazoo_row(self._client, join_path(join_path(self.path, "locks"), item), waits=True)
-        while True:
-            place = await line.enter(self.id.encode())
-            try:
-                if await line.reach_front(place):
-                    self._places[item] = (line, place)
-                    return
-            except BaseException:
-                line.leave_soon(place)
-                raise
-            await line.leave(place)
+        line = Line(self._client, join_path(join_path(self.path, "locks"), item), LOCK["kazoo"])
+        self._places[item] = line, await line.stand("__lock__", self.id.encode())
 
     async def _is_safe(self, assignment: Assignment, membership: Membership) -> bool:
         """Watches over the session that owns the locks; False if some are gone with another one."""
@@ -248,4 +240,4 @@ class Partition:
 
     async def _free(self, but: Sequence[str]) -> None:
         freed = [self._places.pop(item) for item in list(self._places) if item not in but]
-        await asyncio.gather(*(line.leave(place) for line, place in freed))
+        await asyncio.gather(*(line.release.delete(place.path) for line, place in freed))

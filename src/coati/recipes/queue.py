@@ -219,7 +219,7 @@ class Queue:
         head = shape.head(priority, due_ms, id or mark(self._client))
         packed = shape.pack(data)
         if shape.has_mark:
-            made = await create_marked(self._client, self._entries, head, packed, mode=Mode.SEQUENTIAL)
+            made = await create_marked(self._client, self._entries, head, packed)
         else:
             where = join_path(self._entries, head)
             made = await self._client.create(where, packed, mode=Mode.SEQUENTIAL, parents=True)

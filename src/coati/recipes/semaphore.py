@@ -16,7 +16,8 @@ from coati.client.types import Mode, Node, join_path
 from coati.errors import ConnectionLoss, NoNode
 from coati.recipes.claim import Claim
 from coati.recipes.held import Held, OnLoss, Release
-from coati.recipes.line import GRACE_S, LOCK, Contender, Layout, Line, Names, Place, Wake, too_late
+from coati.recipes.line import GRACE_S, LOCK, Contender, Layout, Line, Names, Place, too_late
+from coati.recipes.marks import Bell
 
 _LEASE: Final = "-lease-"
 _LEASES: Final = Names("_c_", True, {_LEASE: ()}, Mode.CONTAINER)
@@ -131,18 +132,13 @@ class Semaphore(Claim[Held]):
                 return True
             if names is not None and not waits:
                 return False
-            wake = Wake()
-            stop = self._client.session.on_end(wake.on_end)
-            try:
-                names = await self._patient.children(self._leases.path, watch=wake)
+            with Bell(self._client) as bell:
+                names = await self._patient.children(self._leases.path, watch=bell.rope())
                 if node.name not in names:
                     break
                 if len(names) > self.permits and waits:
-                    await wake.wait()
+                    await bell.wait()
                     names = None
-            finally:
-                stop()
-                wake.close()
         place.is_open = False
         return False
 
@@ -163,19 +159,14 @@ class Semaphore(Claim[Held]):
         is_open = False
         try:
             while True:
-                wake = Wake()
-                stop = self._client.session.on_end(wake.on_end)
-                try:
-                    names = await self._patient.children(self.path, watch=wake)
+                with Bell(self._client) as bell:
+                    names = await self._patient.children(self.path, watch=bell.rope())
                     if len(names) < self.permits:
                         is_open = True
                         return await self._create_behind(door, path)
                     if not waits:
                         return None
-                    await wake.wait()
-                finally:
-                    stop()
-                    wake.close()
+                    await bell.wait()
         except BaseException:
             if is_open:
                 Release(self._client).soon(path)

@@ -254,7 +254,11 @@ class Client(Opened[AsyncClient]):
         self._on.ask(self._it.delete(path, version=version, missing_ok=missing_ok))
 
     def delete_tree(self, path: str, *, keep_root: bool = False, batch: int = 200) -> int:
-        """Deletes a znode and all below it but what is the servers' own; how many there were. None is no error."""
+        """Deletes a znode and all below it but what is the servers' own; how many there were. None is no error.
+
+        A tree may need a longer `timeout` than other calls. OperationTimeout has `maybe_applied` if some of it is
+        gone.
+        """
         return self._on.call(self._it.delete_tree(path, keep_root=keep_root, batch=batch))
 
     def set_acl(self, path: str, acl: ACLs, *, version: int = ANY) -> Stat:
@@ -284,7 +288,8 @@ class Client(Opened[AsyncClient]):
         """Changes the ensemble: server lines to `join`, sids to `leave`, or all `members`, if `from_version` is
         now's.
 
-        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth.
+        Raises ReconfigDisabled, ReconfigInProgress, NewConfigNoQuorum, BadVersion, BadArguments, NoAuth,
+        Unimplemented.
         """
         return self._on.call(self._it.reconfig(join=join, leave=leave, members=members, from_version=from_version))
 
