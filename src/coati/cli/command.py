@@ -131,7 +131,7 @@ class Command:
         return self.run(argv, Streams.standard())
 
     def parser(self) -> argparse.ArgumentParser:
-        """All its flags, with those that every command has."""
+        """All its flags, with those that every command has; a letter of its own goes before one of theirs."""
         summary = summary_of(self.name)
         parser = argparse.ArgumentParser(
             prog=f"coati {self.name}",
@@ -139,13 +139,14 @@ class Command:
             epilog=f"examples:\n{self.examples.strip(chr(10))}" if self.examples else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            conflict_handler="resolve",
         )
-        self.flags(parser)
         common = parser.add_argument_group("in every command")
         common.add_argument("-o", "--output", choices=FORMS, default="auto", help="form of the output")
         common.add_argument("-q", "--quiet", action="store_true", help="data and errors only")
         common.add_argument("-v", "--verbose", action="store_true", help="errors with their traceback")
         self.more_flags(parser)
+        self.flags(parser)
         return parser
 
     def more_flags(self, parser: argparse.ArgumentParser) -> None:
