@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from coati.cli.exits import USAGE, CommandError
-from coati.client.types import ACL, acl
+from coati.client.types import ACL, Perm, acl
 
 LETTERS: Final = "c (create), d (delete), r (read), w (write), a (admin)"
 # Of SHA-1, SHA-256, SHA-512 and their like (zookeeper.DigestAuthenticationProvider.digestAlg).
@@ -24,6 +24,17 @@ def parsed(text: str) -> tuple[ACL, ...]:
     if not entries:
         raise CommandError("an ACL has at least one entry scheme:id:perms, as world:anyone:cdrwa", USAGE)
     return entries
+
+
+def id_and_perms(text: str) -> tuple[str, str, Perm]:
+    """`scheme:id:perms`, or `scheme:id` for all of them: what to take away. Raises CommandError."""
+    scheme, _, rest = text.strip().partition(":")
+    identity, colon, letters = rest.rpartition(":")
+    if colon and letters and not set(letters) - set("cdrwa"):
+        return scheme, identity, acl(text.strip())[0].perms
+    if not scheme or not rest:
+        raise _wrong(text, "what to remove is scheme:id, or scheme:id:perms for some permissions of it")
+    return scheme, rest, Perm.ALL
 
 
 def _entry(text: str) -> ACL:

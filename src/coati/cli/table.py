@@ -26,7 +26,11 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "count": Entry("coati.cli.look:COUNT", "how many znodes are below one"),
     },
     "watching": {},
-    "access and quotas": {},
+    "access and quotas": {
+        "acl": Entry("coati.cli.acl:ACL_COMMAND", "show and change who may do what with a znode"),
+        "auth": Entry("coati.cli.acl:AUTH", "hash a password for ACLs, or show as whom a server knows us"),
+        "quota": Entry("coati.cli.quota:QUOTA", "limit how much a subtree may hold"),
+    },
     "recipes": {},
     "inspecting": {},
     "ensembles": {},
