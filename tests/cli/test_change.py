@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import io
 import json
 import os
@@ -9,12 +11,20 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from coati.cli import exits
+from coati.cli.change import CREATE, hold
+from coati.cli.command import Streams
+from coati.cli.exits import CommandError
+from coati.cli.online import OnlineCall
+from coati.client.client import BaseClient
+from coati.client.types import State, StateChange
+from coati.recipes.client import Client
 from tests.cli import kit
 from tests.cli.witness import Witness
 from tests.interop import raw
@@ -169,6 +179,51 @@ def test_a_signal_ends_an_ephemeral_in_this_process(cli: kit.Cli, witness: Witne
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (done.code, done.out) == (exits.SIGNAL + signal.SIGTERM, b"/e\n")
+    assert not witness.is_there("/e")
+
+
+async def told(*changes: StateChange) -> tuple[str, int]:
+    """What is said while an ephemeral is held in a session with these changes, and how it ends."""
+    err = io.StringIO()
+    streams = Streams(io.BytesIO(), io.BytesIO(), err)
+
+    class Client:
+        async def states(self) -> AsyncIterator[StateChange]:
+            for change in changes:
+                yield change
+
+    with pytest.raises(CommandError) as caught:
+        await hold(OnlineCall("create", argparse.Namespace(quiet=False), streams), cast("BaseClient", Client()))
+    return err.getvalue(), caught.value.code
+
+
+def test_an_ephemeral_that_is_lost_is_no_success() -> None:
+    at_first = StateChange(State.CONNECTED, State.CONNECTING, "h:1", "")
+    lost = StateChange(State.SUSPENDED, State.CONNECTED, "", "cut off")
+    back = StateChange(State.CONNECTED, State.SUSPENDED, "h:2", "")
+    over = StateChange(State.EXPIRED, State.SUSPENDED, "", "too late")
+    err, code = asyncio.run(told(at_first, lost, back, lost, over, at_first))
+    assert code == exits.LOST
+    assert [line.partition(": ")[2] for line in err.splitlines()[1:]] == [
+        "the connection is lost, looking for a server: cut off",
+        "connected to h:2",
+        "the connection is lost, looking for a server: cut off",
+    ]
+    assert asyncio.run(told(at_first))[1] == exits.LOST
+
+
+def test_the_shell_s_session_keeps_an_ephemeral(hosts: str, witness: Witness) -> None:
+    """The command returns at once, and signals stay the shell's."""
+    before = signal.getsignal(signal.SIGINT)
+
+    async def shell() -> tuple[int | None, bool]:
+        async with Client(hosts) as zk:
+            options = CREATE.parser().parse_args(["-e", "/e"])
+            streams = Streams(io.BytesIO(), io.BytesIO(), io.StringIO())
+            return await CREATE.coroutine(OnlineCall("create", options, streams, zk)), witness.is_there("/e")
+
+    assert asyncio.run(shell()) == (0, True)
+    assert signal.getsignal(signal.SIGINT) is before
     assert not witness.is_there("/e")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -124,17 +124,7 @@ def create_op(options: argparse.Namespace, path: str, data: bytes) -> Create:
 async def _create(call: OnlineCall) -> int:
     options = call.options
     op = create_op(options, call.path(options.path), given(call, options.data))
-    with ended_by_signals() as ended:
-        try:
-            async with call.connect() as zk:
-                await _make(call, zk, op)
-                if op.mode.is_ephemeral and call.client is None:
-                    await hold(call, zk)
-        except asyncio.CancelledError:
-            if not ended:
-                raise
-            return SIGNAL + ended[0]
-    return 0
+    return await in_session(call, lambda zk: _make(call, zk, op), is_held=op.mode.is_ephemeral)
 
 
 async def _make(call: OnlineCall, zk: BaseClient, op: Create) -> None:
@@ -153,8 +143,30 @@ async def _make(call: OnlineCall, zk: BaseClient, op: Create) -> None:
     call.out.flush()
 
 
+async def in_session(
+    call: OnlineCall, work: Callable[[BaseClient], Coroutine[object, object, None]], *, is_held: bool
+) -> int:
+    """Does `work`; the exit code. If it is held, our session, and what is ephemeral with it, stays until a signal.
+
+    The shell has a session that stays anyway, and signals of its own.
+    """
+    if call.client is not None or not is_held:
+        async with call.connect() as zk:
+            await work(zk)
+        return 0
+    with ended_by_signals() as ended:
+        try:
+            async with call.connect() as zk:
+                await work(zk)
+                await hold(call, zk)
+        except asyncio.CancelledError:
+            if not ended:
+                raise
+    return SIGNAL + ended[0]
+
+
 async def hold(call: OnlineCall, zk: BaseClient) -> None:
-    """Keeps the session, and what is ephemeral with it, until a signal comes. Raises CommandError if it ends before."""
+    """Waits as long as the session lasts, and says how it fares. Raises CommandError."""
     call.note("what is ephemeral stays until this command ends: ctrl-C")
     async for change in zk.states():
         if change.state is State.SUSPENDED:

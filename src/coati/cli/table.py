@@ -22,6 +22,8 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "rm": Entry("coati.cli.change:RM", "delete znodes"),
         "stat": Entry("coati.cli.look:STAT", "show what a server knows of a znode besides its data"),
         "exists": Entry("coati.cli.look:EXISTS", "whether a znode is there, as an exit code"),
+        "edit": Entry("coati.cli.edit:EDIT", "change the data of a znode in an editor"),
+        "txn": Entry("coati.cli.txn:TXN", "do several changes in one transaction"),
         "sync": Entry("coati.cli.look:SYNC", "wait until the server has caught up with its leader"),
         "count": Entry("coati.cli.look:COUNT", "how many znodes are below one"),
     },
