@@ -212,6 +212,25 @@ def test_an_ephemeral_that_is_lost_is_no_success() -> None:
     assert asyncio.run(told(at_first))[1] == exits.LOST
 
 
+def test_an_ephemeral_goes_with_a_task_that_is_cancelled(hosts: str, witness: Witness) -> None:
+    """By whoever runs the command; no signal, so no exit code."""
+
+    async def run() -> None:
+        streams = Streams(io.BytesIO(), io.BytesIO(), io.StringIO())
+        options = CREATE.parser().parse_args(["--server", hosts, "-e", "/e"])
+        task = asyncio.ensure_future(CREATE.coroutine(OnlineCall("create", options, streams)))
+        async with Client(hosts) as zk:
+            async for node in zk.values("/e"):
+                if node is not None:
+                    break
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert not witness.is_there("/e")
+
+
 def test_the_shell_s_session_keeps_an_ephemeral(hosts: str, witness: Witness) -> None:
     """The command returns at once, and signals stay the shell's."""
     before = signal.getsignal(signal.SIGINT)

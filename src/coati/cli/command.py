@@ -110,6 +110,17 @@ class Call:
             raise CommandError(f"{text[1:]} cannot be read: {error.strerror}", USAGE) from None
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal; argparse would import shutil, and compressors with it, for each command to know that."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(1).columns
+        except (ValueError, OSError):
+            columns = 0
+        super().__init__(prog, width=(columns or 80) - 2)
+
+
 Flags = Callable[[argparse.ArgumentParser], None]
 Body = Callable[[Call], int | None]
 
@@ -137,7 +148,7 @@ class Command:
             prog=f"coati {self.name}",
             description=f"{summary[:1].upper()}{summary[1:]}.",
             epilog=f"examples:\n{self.examples.strip(chr(10))}" if self.examples else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
             conflict_handler="resolve",
         )

@@ -121,11 +121,6 @@ def hint(kind: type[ZKError], text: str) -> Iterator[None]:
         raise
 
 
-def one_line(path: str) -> str:
-    """A path as a line; servers take none with control characters, but who knows the server."""
-    return "".join(char if char >= " " else f"\\x{ord(char):02x}" for char in path)
-
-
 def when(milliseconds: int) -> str:
     """A server's time in ISO 8601; the number where it is none of this world."""
     try:
