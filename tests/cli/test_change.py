@@ -93,6 +93,18 @@ def test_create_of_what_is_there(cli: kit.Cli, witness: Witness) -> None:
     witness.make("/a")
     done = cli("create", "/a")
     assert (done.code, done.out) == (exits.CONFLICT, b"")
+    assert "coati set changes its data" in done.err
+
+
+def test_what_is_too_large_is_explained(cli: kit.Cli, witness: Witness) -> None:
+    """Servers hang up; whether it was the size, only the size can tell."""
+    witness.make("/a")
+    large = bytes(1_100_000)
+    for argv in (["set", "/a", "-"], ["create", "/b", "-"]):
+        done = cli(*argv, stdin=large)
+        assert done.code == exits.NO_CONNECTION
+        assert "1100000 bytes may be more than the servers take: jute.maxbuffer" in done.err
+    assert (witness.data("/a"), witness.is_there("/b")) == (b"", False)
 
 
 def test_create_under_a_missing_parent_names_p(cli: kit.Cli, witness: Witness) -> None:

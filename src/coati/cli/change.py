@@ -13,11 +13,11 @@ from coati.cli.acltext import parsed
 from coati.cli.exits import LOST, REFUSED, SIGNAL, USAGE, CommandError
 from coati.cli.online import OnlineCall, OnlineCommand
 from coati.cli.output import printable
-from coati.cli.znodes import SERVERS_OWN, Walk, hint, missing, preorder
+from coati.cli.znodes import SERVERS_OWN, Walk, hint, missing, preorder, too_large
 from coati.client.client import BaseClient
 from coati.client.ops import Create
 from coati.client.types import ANY, ACLs, Mode, Stat, State
-from coati.errors import BadVersion, NoNode, NotEmpty, Unimplemented
+from coati.errors import BadVersion, ConnectionLoss, NodeExists, NoNode, NotEmpty, Unimplemented
 
 DATA_HELP: Final = "itself, @FILE, or - for stdin"
 # What ends a command that only waits. Those that our parent has us ignore (nohup, &) stay ignored.
@@ -52,15 +52,12 @@ async def _set(call: OnlineCall) -> None:
         raise CommandError("what has a version is there: --create or --version, not both", USAGE)
     path, data = call.path(options.path), given(call, options.data)
     async with call.connect() as zk:
-        if options.create:
-            stat = await zk.put(path, data)
-        else:
-            with hint(NoNode, "--create makes it"):
-                try:
-                    stat = await zk.set(path, data, version=options.version)
-                except BadVersion as error:
-                    error.hint = await version_now(zk, path)
-                    raise
+        with hint(NoNode, "--create makes it"), hint(ConnectionLoss, too_large(data)):
+            try:
+                stat = await (zk.put(path, data) if options.create else zk.set(path, data, version=options.version))
+            except BadVersion as error:
+                error.hint = await version_now(zk, path)
+                raise
     if call.out.is_structured:
         call.out.record({"path": path, "version": stat.version, "zxid": f"{stat.mzxid:#x}"})
     else:
@@ -131,6 +128,8 @@ async def _make(call: OnlineCall, zk: BaseClient, op: Create) -> None:
     try:
         with (
             hint(NoNode, "its parent is not there; -p makes it"),
+            hint(NodeExists, "coati set changes its data"),
+            hint(ConnectionLoss, too_large(op.data)),
             hint(Unimplemented, "the servers need extendedTypesEnabled=true for a TTL" if op.ttl else ""),
         ):
             node = await zk.create(op.path, op.data, mode=op.mode, ttl=op.ttl, acl=op.acl, parents=call.options.parents)

@@ -19,6 +19,8 @@ from coati.errors import NoAuth, NoNode, ZKError
 
 ASKED_AT_A_TIME: Final = 64
 SERVERS_OWN: Final = "/zookeeper"
+# Servers take requests of 1 MiB unless they are told otherwise.
+LARGE_BYTES: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -113,12 +115,17 @@ async def stats_of(zk: BaseClient, paths: list[str]) -> AsyncIterator[tuple[str,
 
 @contextmanager
 def hint(kind: type[ZKError], text: str) -> Iterator[None]:
-    """Errors of this kind say what to do about them."""
+    """Errors of this kind say what to do about them, if there is a text."""
     try:
         yield
     except kind as error:
-        error.hint = text
+        error.hint = text or error.hint
         raise
+
+
+def too_large(data: bytes) -> str:
+    """Why a connection may have been lost: servers say nothing to a request that is too large, and hang up."""
+    return f"{len(data)} bytes may be more than the servers take: jute.maxbuffer" if len(data) > LARGE_BYTES else ""
 
 
 def when(milliseconds: int) -> str:
