@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli import kit
+from tests.cli.witness import Witness
 from tests.interop import peers, raw
 from tests.interop.peers import Server
 
@@ -29,6 +30,14 @@ def hosts(server: Server) -> str:
         assert control.call(raw.CREATE, raw.create(path))[0] == 0
         control.close()
     return server.address + path
+
+
+@pytest.fixture
+def witness(server: Server, hosts: str) -> Iterator[Witness]:
+    """Who makes and reads the test's znodes without our client."""
+    with peers.session(server) as control:
+        yield Witness(control, hosts.removeprefix(server.address))
+        control.close()
 
 
 @pytest.fixture(autouse=True)

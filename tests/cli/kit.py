@@ -31,12 +31,14 @@ class Done:
 Cli = Callable[..., Done]
 
 
-def run(*argv: str, stdin: bytes = b"", is_terminal: bool = False, is_asked: bool = False) -> Done:
-    """`coati ARGV...`, with a person in front of it or without."""
+def run(
+    *argv: str, stdin: bytes = b"", stdout: io.BytesIO | None = None, is_terminal: bool = False, is_asked: bool = False
+) -> Done:
+    """`coati ARGV...`, with a person in front of it or without. `stdout`: one that sees what is written."""
     leading, (name, *rest) = split(argv)
     command = find(name)
     assert isinstance(command, Command), f"{name} runs in a process of its own only"
-    out, err = io.BytesIO(), io.StringIO()
+    out, err = io.BytesIO() if stdout is None else stdout, io.StringIO()
     streams = Streams(io.BytesIO(stdin), out, err, is_terminal=is_terminal, is_asked=is_asked)
     shown = io.StringIO()
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(shown):

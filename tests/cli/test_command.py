@@ -10,6 +10,7 @@ import pytest
 
 from coati.cli import exits
 from coati.cli.command import Call, Command, Streams
+from coati.cli.online import OnlineCall, OnlineCommand
 from coati.cli.table import commands
 from tests.cli import kit
 
@@ -114,6 +115,19 @@ def test_what_destroys_asks_first(
     if not flags:
         assert "line 19\n... and 10 more\n" in done.err
         assert "Really?" in done.err
+
+
+def test_a_letter_of_a_command_goes_before_the_common_one() -> None:
+    """`coati -s HOSTS create -s /q`: the first is the server."""
+
+    def flags_of(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("-s", "--sequential", action="store_true")
+
+    async def body(call: OnlineCall) -> None:
+        raise AssertionError("only its flags are asked")
+
+    options = OnlineCommand("create", flags_of, body).parser().parse_args(["--server", "h:1", "-s"])
+    assert (options.server, options.sequential) == ("h:1", True)
 
 
 def test_every_command_has_a_line_about_it() -> None:

@@ -51,8 +51,12 @@ def test_arguments_go_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_flags_may_stand_before_the_command() -> None:
     assert split(["-s", "h:1", "-q", "--output=json", "get", "-s", "x"]) == (
-        ["-s", "h:1", "-q", "--output=json"],
+        ["--server", "h:1", "--quiet", "--output=json"],
         ["get", "-s", "x"],
+    )
+    assert split(["-s=h:1", "-o", "json", "--context", "c", "ls"]) == (
+        ["--server=h:1", "--output", "json", "--context", "c"],
+        ["ls"],
     )
     assert split(["-s"]) == ([], ["-s"])
 

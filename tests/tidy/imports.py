@@ -110,10 +110,11 @@ ROOMS: Final[dict[str, Room]] = {
 # Imports inside functions, (module, what): only where loading costs what the other commands should not pay.
 # A server to embed is a whole server, and the pure modules beside it need no loop. Every run of pytest loads the
 # plugin.
-# And packages that nobody needs but who asks for them.
+# And packages that nobody needs but who asks for them, and what only a file of contexts needs.
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
     (
         ("coati.cli.main", "difflib"),
+        ("coati.cli.online", "tomllib"),
         ("coati.client.codecs", "msgspec"),
         ("coati.client.codecs", "pydantic"),
         ("coati.client.dns", "dns.asyncresolver"),

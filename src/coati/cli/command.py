@@ -111,6 +111,17 @@ class Call:
             raise CommandError(f"{text[1:]} cannot be read: {error.strerror}", USAGE) from None
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal; argparse would import shutil, and compressors with it, for each command to know that."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(1).columns
+        except (ValueError, OSError):
+            columns = 0
+        super().__init__(prog, width=(columns or 80) - 2)
+
+
 Flags = Callable[[argparse.ArgumentParser], None]
 Body = Callable[[Call], int | None]
 
@@ -132,21 +143,22 @@ class Command:
         return self.run(argv, Streams.standard())
 
     def parser(self) -> argparse.ArgumentParser:
-        """All its flags, with those that every command has."""
+        """All its flags, with those that every command has; a letter of its own goes before one of theirs."""
         summary = summary_of(self.name)
         parser = argparse.ArgumentParser(
             prog=f"coati {self.name}",
             description=f"{summary[:1].upper()}{summary[1:]}.",
             epilog=f"examples:\n{self.examples.strip(chr(10))}" if self.examples else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
+            conflict_handler="resolve",
         )
-        self.flags(parser)
         common = parser.add_argument_group("in every command")
         common.add_argument("-o", "--output", choices=FORMS, default="auto", help="form of the output")
         common.add_argument("-q", "--quiet", action="store_true", help="data and errors only")
         common.add_argument("-v", "--verbose", action="store_true", help="errors with their traceback")
         self.more_flags(parser)
+        self.flags(parser)
         return parser
 
     def more_flags(self, parser: argparse.ArgumentParser) -> None:

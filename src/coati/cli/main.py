@@ -19,6 +19,8 @@ WITH_VALUE: Final = frozenset(
     ("-s", "--server", "--context", "-o", "--output", "--timeout", "--auth", "--tls-ca", "--tls-cert", "--tls-key")
 )
 ALONE: Final = frozenset(("-q", "--quiet", "-v", "--verbose", "--read-only"))
+# Behind a command the letter may be one of its own, as in `create -s`; before it, it is this.
+LONG: Final = {"-s": "--server", "-o": "--output", "-q": "--quiet", "-v": "--verbose"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,17 +57,20 @@ def find(name: str) -> Callable[[Sequence[str]], int]:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags before the command, and the rest: `-s h:2181 -o json` `ls /`."""
+    """The flags before the command, by their long names, and the rest: `--server h:2181 --output json` `ls /`."""
+    leading: list[str] = []
     at = 0
     while at < len(argv):
-        flag, _, value = argv[at].partition("=")
+        flag, equals, value = argv[at].partition("=")
         if flag in ALONE or (flag in WITH_VALUE and value):
+            leading.append(LONG.get(flag, flag) + equals + value)
             at += 1
         elif flag in WITH_VALUE and at + 1 < len(argv):
+            leading += (LONG.get(flag, flag), argv[at + 1])
             at += 2
         else:
             break
-    return list(argv[:at]), list(argv[at:])
+    return leading, list(argv[at:])
 
 
 def _usage() -> str:

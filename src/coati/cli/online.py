@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import getpass
 import os
-import tomllib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -157,10 +156,14 @@ def contexts_path(environ: Mapping[str, str]) -> Path:
 def context_of(name: str | None, environ: Mapping[str, str]) -> dict[str, str]:
     """What a context sets; without a name, that of `current`, if there is one. Raises CommandError."""
     path = contexts_path(environ)
+    found: dict[str, Any] = {}
     try:
-        found = tomllib.loads(path.read_text())
+        text = path.read_text()
+        import tomllib
+
+        found = tomllib.loads(text)
     except FileNotFoundError:
-        found = {}
+        pass
     except (OSError, ValueError) as error:
         raise CommandError(f"{path} cannot be read: {error}", USAGE) from None
     chosen = name or found.get("current")

@@ -14,10 +14,25 @@ class Entry(NamedTuple):
 
 GROUPS: Final[dict[str, dict[str, Entry]]] = {
     "data": {
+        "ls": Entry("coati.cli.look:LS", "list the children of a znode"),
+        "tree": Entry("coati.cli.look:TREE", "draw a znode and all below it"),
         "get": Entry("coati.cli.look:GET", "show the data of a znode"),
+        "set": Entry("coati.cli.change:SET", "set the data of a znode"),
+        "create": Entry("coati.cli.change:CREATE", "make a znode"),
+        "rm": Entry("coati.cli.change:RM", "delete znodes"),
+        "stat": Entry("coati.cli.look:STAT", "show what a server knows of a znode besides its data"),
+        "exists": Entry("coati.cli.look:EXISTS", "whether a znode is there, as an exit code"),
+        "edit": Entry("coati.cli.edit:EDIT", "change the data of a znode in an editor"),
+        "txn": Entry("coati.cli.txn:TXN", "do several changes in one transaction"),
+        "sync": Entry("coati.cli.look:SYNC", "wait until the server has caught up with its leader"),
+        "count": Entry("coati.cli.look:COUNT", "how many znodes are below one"),
     },
     "watching": {},
-    "access and quotas": {},
+    "access and quotas": {
+        "acl": Entry("coati.cli.acl:ACL_COMMAND", "show and change who may do what with a znode"),
+        "auth": Entry("coati.cli.acl:AUTH", "hash a password for ACLs, or show as whom a server knows us"),
+        "quota": Entry("coati.cli.quota:QUOTA", "limit how much a subtree may hold"),
+    },
     "recipes": {},
     "inspecting": {},
     "ensembles": {},
