@@ -15,6 +15,9 @@ class Entry(NamedTuple):
 GROUPS: Final[dict[str, dict[str, Entry]]] = {
     "data": {
         "get": Entry("coati.cli.look:GET", "show the data of a znode"),
+        "find": Entry("coati.cli.search:FIND", "find znodes by name, age, size or owner"),
+        "grep": Entry("coati.cli.search:GREP", "find lines in the data of znodes"),
+        "du": Entry("coati.cli.search:DU", "count znodes and bytes of subtrees"),
     },
     "watching": {},
     "access and quotas": {},
