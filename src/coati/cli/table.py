@@ -15,8 +15,14 @@ class Entry(NamedTuple):
 GROUPS: Final[dict[str, dict[str, Entry]]] = {
     "data": {
         "get": Entry("coati.cli.look:GET", "show the data of a znode"),
+        "cp": Entry("coati.cli.bulk:CP", "copy a znode or a tree, also to another server or a file"),
+        "mv": Entry("coati.cli.bulk:MV", "copy a tree, then delete it where it was"),
+        "mirror": Entry("coati.cli.bulk:MIRROR", "make a tree like another one"),
+        "diff": Entry("coati.cli.bulk:DIFF", "compare two trees"),
         "find": Entry("coati.cli.search:FIND", "find znodes by name, age, size or owner"),
         "grep": Entry("coati.cli.search:GREP", "find lines in the data of znodes"),
+        "export": Entry("coati.cli.bulk:EXPORT", "write a tree to a file of JSON lines"),
+        "import": Entry("coati.cli.bulk:IMPORT", "read such a file into a tree"),
         "du": Entry("coati.cli.search:DU", "count znodes and bytes of subtrees"),
     },
     "watching": {},
