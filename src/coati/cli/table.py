@@ -25,7 +25,10 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "import": Entry("coati.cli.bulk:IMPORT", "read such a file into a tree"),
         "du": Entry("coati.cli.search:DU", "count znodes and bytes of subtrees"),
     },
-    "watching": {},
+    "watching": {
+        "watch": Entry("coati.cli.watching:WATCH", "show the events of a znode or a tree, or run a command on each"),
+        "wait": Entry("coati.cli.watching:WAIT", "wait until a znode is there, is gone, or is as it should be"),
+    },
     "access and quotas": {},
     "recipes": {},
     "inspecting": {},
