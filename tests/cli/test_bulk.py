@@ -52,7 +52,7 @@ def records(done: kit.Done) -> list[dict[str, object]]:
 def test_an_export_is_a_line_for_each_znode_in_order(cli: kit.Cli, tree: Client) -> None:
     done = cli("export", "/a")
     assert done.code == exits.DONE
-    assert "1 ephemeral znodes of /a are left out" in done.err
+    assert "ephemerals of /a, left out: 1" in done.err
     first, *znodes, last = records(done)
     assert (first["coati_export"], first["path"]) == (1, "/a")
     assert last == {"coati_export_end": 1, "znodes": 5}
@@ -78,7 +78,7 @@ def test_what_was_exported_can_be_imported(cli: kit.Cli, tree: Client, tmp_path:
     file.write_bytes(cli("export", "/a").out)
     done = cli("import", f"file://{file}", "/new/b")
     assert (done.code, done.out) == (exits.DONE, b"")
-    assert "5 made, 0 set, 0 subtrees deleted" in done.err
+    assert "made: 5, set: 0, subtrees deleted: 0" in done.err
     assert shape(tree, "/new/b") == KEPT
     assert tree.get_acl("/new/b/x.y").acl == READABLE
     assert cli("diff", f"file://{file}", "/new/b", "--acl").code == exits.DONE
@@ -98,7 +98,7 @@ def test_an_import_merges_or_replaces(cli: kit.Cli, tree: Client, tmp_path: Path
     lines = ["~ /b/deep data", "- /b/more"]
     done = cli("import", str(file), "/b", "--replace", "--dry-run")
     assert (done.code, done.lines) == (exits.DONE, lines)
-    assert "0 to make, 1 to set, 1 subtrees to delete" in done.err
+    assert "to make: 0, to set: 1, subtrees to delete: 1" in done.err
     rows = [{"change": "~", "path": "/b/deep", "what": ["data"]}, {"change": "-", "path": "/b/more", "what": []}]
     assert json.loads(cli("-o", "json", "import", str(file), "/b", "--replace", "--dry-run").out) == rows
 
@@ -196,7 +196,7 @@ def test_parents_that_let_nobody_in_get_their_children_all_the_same(cli: kit.Cli
                 assert me.get_acl(copy + path).acl == (*MINE, *READABLE), (copy, path)
             assert me.get_acl(f"{copy}/e").acl == me.get_acl(f"{copy}/b/d").acl == coati.OPEN
         done = cli("export", "/a")
-        assert "the ACLs of 3 znodes hide hashes" in done.err
+        assert "no ADMIN permission: 3" in done.err
 
 
 # --- cp -------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_one_znode_is_copied(cli: kit.Cli, tree: Client) -> None:
 def test_a_tree_is_copied_to_another_server_by_name(cli: kit.Cli, tree: Client, hosts: str) -> None:
     done = cli("cp", "-r", "--acl", "/a", f"zk://{hosts}/b")
     assert done.code == exits.DONE
-    assert "5 znodes copied" in done.err
+    assert "copied: 5" in done.err
     assert shape(tree, "/b") == KEPT
     assert tree.get_acl("/b/x.y").acl == READABLE
     assert cli("cp", "-r", f"zk://{hosts}/a", "/c").code == exits.DONE
@@ -312,6 +312,22 @@ def test_a_mirror_is_made_equal(cli: kit.Cli, tree: Client) -> None:
     assert tree.get_acl("/m/x.y").acl == READABLE
 
 
+def test_what_may_not_be_read_is_not_taken_for_missing(cli: kit.Cli, zk: Client) -> None:
+    for path in ("/a/x/y", "/b/x/y"):
+        zk.create(path, b"mine", parents=True)
+    zk.create("/a/new")
+    zk.set_acl("/a/x", MINE)
+    done = cli("mirror", "/a", "/b", "--delete", "--yes")
+    assert done.code == exits.NOT_AUTHORISED
+    assert "nothing was changed" in done.err
+    assert shape(zk, "/b") == {"": b"", "/x": b"", "/x/y": b"mine"}
+    assert cli("mirror", "/a", "/b").code == exits.NOT_AUTHORISED
+    assert shape(zk, "/b") == {"": b"", "/x": b"", "/x/y": b"mine", "/new": b""}
+    zk.set("/b/new", b"else")
+    assert cli("mirror", "/b", "/a", "--yes").code == exits.NOT_AUTHORISED
+    assert zk.get("/a/new").data == b""
+
+
 def test_a_long_preview_is_cut(cli: kit.Cli, zk: Client) -> None:
     zk.create("/a")
     for number in range(20):
@@ -356,12 +372,12 @@ def test_many_and_large_znodes(cli: kit.Cli, zk: Client) -> None:
         with zk.transaction() as t:
             for number in range(400):
                 t.create(f"/a/{some * 400 + number:04}", b"x" * number)
-    for number in range(6):
+    for number in range(2):
         zk.create(f"/a/large-{number}", bytes([number]) * 900_000)
     assert cli("cp", "-r", "/a", "/b").code == exits.DONE
     assert shape(zk, "/b") == shape(zk, "/a")
     assert cli("diff", "/a", "/b").code == exits.DONE
-    assert cli("find", "/b", "--bigger", "800k").lines == [f"/b/large-{number}" for number in range(6)]
+    assert cli("find", "/b", "--bigger", "800k").lines == [f"/b/large-{number}" for number in range(2)]
     assert cli("mv", "/b", "/c").code == exits.DONE
     assert cli("mirror", "/a", "/c").err.endswith("equal already\n")
 

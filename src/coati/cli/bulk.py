@@ -12,7 +12,7 @@ from coati.cli import dump, sides
 from coati.cli.command import Call
 from coati.cli.copying import Change, Writer, compare, delete_all, make_parents
 from coati.cli.dump import Entry
-from coati.cli.exits import CHECK_FAILED, CONFLICT, DONE, REFUSED, USAGE, CommandError
+from coati.cli.exits import CHECK_FAILED, CONFLICT, DONE, NOT_AUTHORISED, REFUSED, USAGE, CommandError
 from coati.cli.online import OnlineCall, OnlineCommand
 from coati.cli.output import Output
 from coati.cli.sides import Batches, Side, Source, server_side, side
@@ -52,7 +52,7 @@ async def _write_out(call: Call, source: Source, path: str, write: Callable[[byt
     if count:
         write(dump.end(count))
     if hidden:
-        call.note(f"the ACLs of {hidden} znodes hide hashes, as we have no ADMIN permission: import them with --no-acl")
+        call.note(f"ACLs that hide hashes, as we have no ADMIN permission: {hidden}; import this with --no-acl")
     return source.end()
 
 
@@ -169,8 +169,11 @@ async def _equalise(call: OnlineCall, source: Source, target: Source, *, deletes
                     lines.add(change, place.below(change.path))
                 elif len(first) < PREVIEWED:
                     first.append(str(change._replace(path=place.below(change.path))))
-    code = source.end()
-    summary = f"{counts['+']} to make, {counts['~']} to set, {counts['-']} subtrees to delete"
+    if target.end() is not None or (source.end() is not None and deletes):
+        # What cannot be seen would be deleted, or made a second time.
+        raise CommandError("not all of it may be read: nothing was changed", NOT_AUTHORISED)
+    code = None if source.walk is None or not source.walk.refused else NOT_AUTHORISED
+    summary = f"to make: {counts['+']}, to set: {counts['~']}, subtrees to delete: {counts['-']}"
     if call.options.dry_run or not sum(counts.values()):
         call.note(summary if sum(counts.values()) else "equal already")
         return code
@@ -180,7 +183,7 @@ async def _equalise(call: OnlineCall, source: Source, target: Source, *, deletes
     writer = Writer(target.client, place, identity=bool(call.target().auth))
     await make_parents(target.client, place.path)
     await _write(call, writer, _changes(source, target, deletes=deletes))
-    call.note(f"{counts['+']} made, {counts['~']} set, {counts['-']} subtrees deleted")
+    call.note(f"made: {counts['+']}, set: {counts['~']}, subtrees deleted: {counts['-']}")
     return code
 
 
@@ -297,7 +300,7 @@ async def _copy(call: OnlineCall, source: Source, zk: Client, place: Side) -> in
     await make_parents(zk, place.path)
     entries = source.entries() if getattr(call.options, "recursive", True) else source.first()
     await _write(call, writer, _all_new(entries))
-    call.note(f"{writer.count} znodes copied")
+    call.note(f"copied: {writer.count}")
     return source.end()
 
 

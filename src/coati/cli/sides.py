@@ -133,7 +133,7 @@ class Source:
             yield batch
 
     async def _of_server(self, zk: Client) -> Batches:
-        self.walk = Walk(zk, self.place.path, acl=self._has_acl, spares=True)
+        self.walk = Walk(zk.joining(), self.place.path, acl=self._has_acl, spares=True)
         cut = len(self.place.path.rstrip("/"))
         batches = walked(self._call, self.walk)
         try:
@@ -145,7 +145,7 @@ class Source:
     def end(self) -> int | None:
         """Says what was left out; the exit code of that."""
         if self.ephemerals:
-            self._call.note(f"{self.ephemerals} ephemeral znodes of {self.place.text} are left out")
+            self._call.note(f"ephemerals of {self.place.text}, left out: {self.ephemerals}")
         return self.walk.end(self._call) if self.walk is not None else None
 
 

@@ -22,7 +22,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "find": Entry("coati.cli.search:FIND", "find znodes by name, age, size or owner"),
         "grep": Entry("coati.cli.search:GREP", "find lines in the data of znodes"),
         "export": Entry("coati.cli.bulk:EXPORT", "write a tree to a file of JSON lines"),
-        "import": Entry("coati.cli.bulk:IMPORT", "read such a file into a tree"),
+        "import": Entry("coati.cli.bulk:IMPORT", "read a file of `coati export` into a tree"),
         "du": Entry("coati.cli.search:DU", "count znodes and bytes of subtrees"),
     },
     "watching": {
