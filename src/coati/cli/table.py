@@ -18,7 +18,11 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     },
     "watching": {},
     "access and quotas": {},
-    "recipes": {},
+    "recipes": {
+        "lock": Entry("coati.cli.held:LOCK", "run a command while a lock is held"),
+        "elect": Entry("coati.cli.held:ELECT", "run a command while an office is held"),
+        "sem": Entry("coati.cli.held:SEM", "run a command while a place of a semaphore is held"),
+    },
     "inspecting": {},
     "ensembles": {},
     "storage": {},
