@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coati.cli import exits
-from coati.cli.command import Call, Command, Streams
+from coati.cli.command import Call, Command, Parser, Streams
 from coati.cli.table import commands
 from tests.cli import kit
 
@@ -118,3 +118,30 @@ def test_what_destroys_asks_first(
 
 def test_every_command_has_a_line_about_it() -> None:
     assert [name for name, entry in commands().items() if not entry.summary or entry.summary.endswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "words", "child"),
+    [
+        (["a", "-x", "b"], ["a", "b"], []),
+        (["-x", "a", "--", "b", "-x", "--", "c"], ["a"], ["b", "-x", "--", "c"]),
+        (["-x", "--"], [], []),
+    ],
+)
+def test_flags_stand_anywhere_and_behind_two_dashes_is_a_command(
+    argv: list[str], words: list[str], child: list[str]
+) -> None:
+    parser = Parser()
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("-x", action="store_true")
+    parser.set_defaults(child=[])
+    options = parser.parse_args(argv)
+    assert (options.words, options.x, options.child) == (words, True, child)
+
+
+def test_commands_of_commands_keep_their_flags() -> None:
+    parser = Parser()
+    below = parser.add_subparsers(dest="what")
+    below.add_parser("add").add_argument("-x", action="store_true")
+    options = parser.parse_args(["add", "-x"])
+    assert (options.what, options.x) == ("add", True)

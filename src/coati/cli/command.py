@@ -114,6 +114,30 @@ Flags = Callable[[argparse.ArgumentParser], None]
 Body = Callable[[Call], int | None]
 
 
+class Parser(argparse.ArgumentParser):
+    """Flags may stand between arguments and behind them: `find /a --older 1h '*.tmp'`.
+
+    A command with `set_defaults(child=[])` gets there what stands behind `--`, as it is.
+    """
+
+    def parse_args(  # type: ignore[override]  # one signature for all of its overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        child: list[str] | None = None
+        if self.get_default("child") is not None and "--" in given:
+            at = given.index("--")
+            given, child = given[:at], given[at + 1 :]
+        try:
+            options = self.parse_intermixed_args(given, namespace)
+        except TypeError:
+            # Commands of commands: their flags belong where they are.
+            options = super().parse_args(given, namespace)
+        if child is not None:
+            options.child = child
+        return options
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command: its name in the table, its flags, and what it does. The body's value is the exit code; None is 0.
@@ -133,7 +157,7 @@ class Command:
     def parser(self) -> argparse.ArgumentParser:
         """All its flags, with those that every command has."""
         summary = summary_of(self.name)
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=f"coati {self.name}",
             description=f"{summary[:1].upper()}{summary[1:]}.",
             epilog=f"examples:\n{self.examples.strip(chr(10))}" if self.examples else None,

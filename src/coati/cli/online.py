@@ -26,6 +26,8 @@ from coati.recipes.client import Client
 
 DEFAULT_HOSTS: Final = "127.0.0.1:2181"
 DEFAULT_TIMEOUT_S: Final = 10.0
+# A list of children may be longer than what servers take: a million names are some ten megabytes.
+MAX_FRAME: Final = 1 << 30
 KEYS: Final = ("hosts", "auth", "timeout", "tls_ca", "tls_cert", "tls_key")
 """What a context may set; `COATI_` and the same in capitals is the variable."""
 
@@ -42,7 +44,7 @@ class Target:
 
     def client(self, **others: Any) -> Client:
         """One that has not been started; `others` are options of Client that the command sets itself."""
-        usual = {"session_timeout": max(self.timeout, 4.0), "on_expired": "raise"}
+        usual = {"session_timeout": max(self.timeout, 4.0), "on_expired": "raise", "max_frame": MAX_FRAME}
         return Client(
             self.hosts, timeout=self.timeout, auth=self.auth, tls=self.tls, read_only=self.read_only, name="coati-cli",
             **{**usual, **others},
