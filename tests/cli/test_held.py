@@ -52,7 +52,7 @@ def test_the_fence_is_the_czxid_of_the_znode_that_is_held(cli: kit.Cli, hosts: s
     seen = tmp_path / "seen"
     told = f"echo $FENCE > {seen}; echo $ZK_LOCK_NODE >> {seen}; read x < {tmp_path}/go"
     os.mkfifo(tmp_path / "go")
-    with _running(hosts, "lock", "/l", "--fence-env", "FENCE", *sh(told)) as process, SyncClient(hosts) as zk:
+    with running(hosts, "lock", "/l", "--fence-env", "FENCE", *sh(told)) as process, SyncClient(hosts) as zk:
         eventually(lambda: seen.exists() and len(seen.read_text().split()) == 2, "the child is there")
         fence, node = seen.read_text().split()
         stat = zk.exists(node)
@@ -122,7 +122,7 @@ def test_help_has_examples(command: str) -> None:
 def test_a_lock_whose_znode_goes_is_lost(cli: kit.Cli, hosts: str, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     script = f"trap 'exit 0' TERM; echo $ZK_LOCK_NODE > {seen}; while :; do sleep 0.02; done"
-    with _running(hosts, "-q", "lock", "/l", *sh(script)) as process, SyncClient(hosts) as zk:
+    with running(hosts, "-q", "lock", "/l", *sh(script)) as process, SyncClient(hosts) as zk:
         eventually(lambda: seen.exists() and seen.read_text().endswith("\n"), "the child is there")
         zk.delete(seen.read_text().strip())
         _, said = process.communicate(timeout=DEADLINE_S)
@@ -135,7 +135,7 @@ def test_a_lock_whose_znode_goes_is_lost(cli: kit.Cli, hosts: str, tmp_path: Pat
 def test_a_signal_is_the_child_s(number: signal.Signals, hosts: str, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     script = f"trap 'exit 21' INT; trap 'exit 22' TERM; echo > {seen}; while :; do sleep 0.02; done"
-    with _running(hosts, "lock", "/l", *sh(script)) as process, SyncClient(hosts) as zk:
+    with running(hosts, "lock", "/l", *sh(script)) as process, SyncClient(hosts) as zk:
         eventually(lambda: seen.exists() and seen.read_text(), "the child is there")
         process.send_signal(number)
         assert process.wait(DEADLINE_S) == {signal.SIGINT: 21, signal.SIGTERM: 22}[number]
@@ -143,7 +143,7 @@ def test_a_signal_is_the_child_s(number: signal.Signals, hosts: str, tmp_path: P
 
 
 def test_a_signal_ends_the_wait(hosts: str) -> None:
-    with SyncClient(hosts) as zk, zk.lock("/l"), _running(hosts, "lock", "/l", "--", "true") as process:
+    with SyncClient(hosts) as zk, zk.lock("/l"), running(hosts, "lock", "/l", "--", "true") as process:
         eventually(lambda: len(zk.children("/l")) == 2, "it stands in line")
         process.terminate()
         assert process.wait(DEADLINE_S) == exits.SIGNAL + signal.SIGTERM
@@ -158,7 +158,7 @@ def test_without_its_guardian_the_child_ends_in_time_too(
 ) -> None:
     seen = tmp_path / "seen"
     script = f"echo $PPID $$ $ZK_LOCK_NODE > {seen}; while :; do sleep 0.02; done"
-    with _running(hosts, "lock", "/l", "--session", "1", *sh(script)) as process, SyncClient(hosts) as zk:
+    with running(hosts, "lock", "/l", "--session", "1", *sh(script)) as process, SyncClient(hosts) as zk:
         eventually(lambda: seen.exists() and seen.read_text().endswith("\n"), "the child is there")
         guardian, child, node = seen.read_text().split()
         os.kill(int(guardian), number)
@@ -216,7 +216,7 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _running(hosts: str, *argv: str) -> AbstractContextManager[subprocess.Popen[str]]:
+def running(hosts: str, *argv: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """`coati ARGV...` in a process of its own."""
     return _ended(
         subprocess.Popen(

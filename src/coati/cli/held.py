@@ -12,15 +12,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import BinaryIO, Final, cast, get_args
 
 from coati.cli.exits import CHECK_FAILED, CONFLICT, LOST, SIGNAL, USAGE, CommandError
 from coati.cli.guardian import UNHEARD
@@ -38,6 +39,7 @@ GRACE_SHARE: Final = 0.15
 GRACE_AT_MOST: Final = 0.4
 LOOK_SHARE: Final = 0.03
 DEFAULT_SESSION_S: Final = 10.0
+DEFAULT_GRACE_S: Final = 5.0
 
 
 class Signals:
@@ -78,7 +80,18 @@ class Signals:
 
 
 class Times:
-    """When the child of this session has to end, on the loop's clock, which is CLOCK_MONOTONIC."""
+    """When a child has to end, on the loop's clock, which is CLOCK_MONOTONIC: never, if nothing was promised."""
+
+    grace_s = DEFAULT_GRACE_S
+    look_s = DEFAULT_GRACE_S
+
+    def ends(self) -> tuple[float, float]:
+        """When it gets SIGTERM, and when SIGKILL; later as the server answers."""
+        return math.inf, math.inf
+
+
+class SessionTimes(Times):
+    """A child that must not outlive a session."""
 
     def __init__(self, zk: Client, grace_s: float | None) -> None:
         self._session = zk.session
@@ -92,17 +105,20 @@ class Times:
         self.look_s = LOOK_SHARE * timeout_s
 
     def ends(self) -> tuple[float, float]:
-        """When it gets SIGTERM, and when SIGKILL; later as the server answers."""
         kill_at = self._session.vouched_until - KILL_SHARE * self._session.timeout
         return kill_at - self.grace_s, kill_at
 
 
 class Child:
-    """A command that runs under a guardian while `held` is ours."""
+    """A command that runs under a guardian: while `held` is ours, or, without it, until its task is cancelled.
 
-    def __init__(self, held: Held, times: Times) -> None:
+    `stdin` is ours if nothing else is given.
+    """
+
+    def __init__(self, held: Held | None, times: Times, stdin: BinaryIO | None = None) -> None:
         self._held = held
         self._times = times
+        self._stdin = stdin
         self._pid = 0
         self._writer: asyncio.StreamWriter | None = None
 
@@ -113,12 +129,12 @@ class Child:
         with theirs:
             guardian = subprocess.Popen(  # noqa: ASYNC220  # a fork, done in a moment
                 [sys.executable, "-I", "-S", str(GUARDIAN), str(theirs.fileno()), *words, *command],
-                env=dict(environ), pass_fds=(theirs.fileno(),), process_group=0,
+                env=dict(environ), pass_fds=(theirs.fileno(),), process_group=0, stdin=self._stdin,
             )  # fmt: skip
         reader, self._writer = await asyncio.open_connection(sock=ours)
         signals.pass_on = lambda number: self._say(f"S {number:d}")
         listening = asyncio.create_task(self._listen(reader))
-        lost = asyncio.create_task(self._held.lost())
+        lost = asyncio.create_task(_never() if self._held is None else self._held.lost())
         try:
             await self._watch(listening, lost)
             if not listening.done() or (ended := listening.result()) is None:
@@ -135,7 +151,7 @@ class Child:
             await asyncio.shield(asyncio.to_thread(guardian.wait))
         code, was_told_to_end = ended
         if was_told_to_end:
-            why = self._held.loss() if self._held.is_lost else "no server has answered for too long"
+            why = self._held.loss() if self._held and self._held.is_lost else "no server has answered for too long"
             raise CommandError(f"what the command relied on was lost, so it was ended: {why}", LOST)
         return code
 
@@ -172,14 +188,19 @@ class Child:
         self._writer.write(f"{line}\n".encode())
 
 
+async def _never() -> str:
+    """What cannot be lost."""
+    return str(await asyncio.get_running_loop().create_future())
+
+
 async def run_holding(call: OnlineCall, claim: AbstractAsyncContextManager[Held], zk: Client, signals: Signals) -> int:
     """Waits for it, and runs the command of the call meanwhile; its exit code."""
     options = call.options
     async with claim as held:
-        times = Times(zk, options.grace)
+        times = SessionTimes(zk, options.grace)
         fence = {options.fence_env: str(held.token), "ZK_LOCK_PATH": call.path(options.path), "ZK_LOCK_NODE": held.path}
         call.out.flush()
-        return await Child(held, times).run(options.command, {**call.environ, **fence}, signals)
+        return await Child(held, times).run(options.child, {**call.environ, **fence}, signals)
 
 
 @asynccontextmanager
@@ -197,14 +218,12 @@ async def within(claim: AbstractAsyncContextManager[Held], wait_s: float | None,
         yield held
 
 
-async def _held(call: OnlineCall, claim_of: Callable[[Client], AbstractAsyncContextManager[Held]]) -> int:
+async def hearing(work: Callable[[Signals], Coroutine[object, object, int | None]]) -> int | None:
+    """The exit code of `work`, which is cancelled by a signal while it does not pass those on."""
     signals = Signals()
-    options = call.options
     try:
         with signals.heard():
-            async with call.connect(session_timeout=options.session, on_expired="renew") as zk:
-                claim = within(claim_of(zk), options.wait, call.path(options.path))
-                return await run_holding(call, claim, zk, signals)
+            return await work(signals)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if signals.got is None or task is None:
@@ -213,12 +232,25 @@ async def _held(call: OnlineCall, claim_of: Callable[[Client], AbstractAsyncCont
         return SIGNAL + signals.got
 
 
+async def _held(call: OnlineCall, claim_of: Callable[[Client], AbstractAsyncContextManager[Held]]) -> int | None:
+    options = call.options
+    if not options.child:
+        raise CommandError("say after -- what is to run meanwhile", USAGE)
+
+    async def work(signals: Signals) -> int:
+        async with call.connect(session_timeout=options.session, on_expired="renew") as zk:
+            claim = within(claim_of(zk), options.wait, call.path(options.path))
+            return await run_holding(call, claim, zk, signals)
+
+    return await hearing(work)
+
+
 # --- commands -------------------------------------------------------------------------------------
 
 
 def _flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH")
-    parser.add_argument("command", metavar="CMD", nargs="+", help="after --: runs while it is held, with ZK_FENCE set")
+    parser.set_defaults(child=[])
     parser.add_argument("--wait", type=seconds, metavar="S", help="give up after so many seconds, with exit code 9")
     parser.add_argument("--fence-env", default="ZK_FENCE", metavar="NAME", help="variable of the fencing token")
     parser.add_argument("--grace", type=seconds, metavar="S", help="between SIGTERM and SIGKILL when it is lost")
@@ -244,7 +276,7 @@ def _lock_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=get_args(Layout), default="native", help="whose locks take part")
 
 
-async def _lock(call: OnlineCall) -> int:
+async def _lock(call: OnlineCall) -> int | None:
     options = call.options
 
     def claim(zk: Client) -> Claim[Held]:
@@ -267,7 +299,7 @@ def _elect_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def _elect(call: OnlineCall) -> int:
+async def _elect(call: OnlineCall) -> int | None:
     options = call.options
     if options.wait == 0:
         raise CommandError("nobody is elected at once: --wait is more than 0", USAGE)
@@ -286,7 +318,7 @@ def _sem_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=get_args(Layout), default="native", help="whose semaphores take part")
 
 
-async def _sem(call: OnlineCall) -> int:
+async def _sem(call: OnlineCall) -> int | None:
     options = call.options
     if options.permits < 1:
         raise CommandError("a semaphore has one place at least", USAGE)
