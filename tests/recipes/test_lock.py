@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import pytest
 
 import coati
+from coati.recipes.election import Term
+from coati.recipes.held import Held
 from coati.recipes.line import LOCK, READ_WRITE, Layout, Line, Number, in_order
+from coati.recipes.multilock import MultiHeld
 from tests.interop import peers
 from tests.interop.peers import Server
 from tests.recipes.livekit import CancelAt, clients, expire, forever, names, run, until, until_queued
@@ -47,6 +51,48 @@ def test_many_contenders_never_overlap(server: Server, path: str, layout: Layout
             # The later holder has the larger token.
             assert tokens == sorted(set(tokens))
             await until_queued(zks[0], path, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["lock", "write", "semaphore", "multilock", "election"])
+def test_who_has_waited_longer_than_a_session_holds_what_it_wins(server: Server, path: str, kind: str) -> None:
+    """It has only read meanwhile, which the leader had no part in; once that was taken for the end of the session."""
+
+    async def main() -> None:
+        async with clients(server, 1) as (first,), clients(server, 1, session_timeout=0.8) as (second,):
+
+            def claim(zk: coati.Client) -> AbstractAsyncContextManager[object]:
+                claims: dict[str, AbstractAsyncContextManager[object]] = {
+                    "lock": zk.lock(path),
+                    "write": zk.rwlock(path).write(),
+                    "semaphore": zk.semaphore(path, 1),
+                    "multilock": zk.multilock([path]),
+                    "election": zk.election(path, id=b""),
+                }
+                return claims[kind]
+
+            stood: list[str] = []
+
+            async def wait() -> None:
+                async with claim(second) as held:
+                    assert isinstance(held, Held | MultiHeld)
+                    assert held.is_held
+                    # And in the place that it has waited in.
+                    assert not isinstance(held, Term) or held.path.rpartition("/")[2] in stood
+
+            async def is_silent() -> bool:
+                await asyncio.sleep(0)
+                return second.session.vouched_until < asyncio.get_running_loop().time()
+
+            async with claim(first):
+                waiting = asyncio.create_task(wait())
+                await until(is_silent, "the leader has not heard of the second for long")
+                assert not waiting.done()
+                stood += await names(first, path)
+                before = second.session.id
+            await waiting
+            assert second.session.id == before
 
     run(main())
 

@@ -41,11 +41,12 @@ class Target:
     tls: TLS | None
     read_only: bool
 
-    def client(self) -> Client:
-        """One that has not been started."""
+    def client(self, **others: Any) -> Client:
+        """One that has not been started; `others` are options of Client that the command sets itself."""
+        usual = {"session_timeout": max(self.timeout, 4.0), "on_expired": "raise", "max_frame": MAX_FRAME}
         return Client(
-            self.hosts, session_timeout=max(self.timeout, 4.0), timeout=self.timeout, auth=self.auth, tls=self.tls,
-            read_only=self.read_only, on_expired="raise", max_frame=MAX_FRAME, name="coati-cli",
+            self.hosts, timeout=self.timeout, auth=self.auth, tls=self.tls, read_only=self.read_only, name="coati-cli",
+            **{**usual, **others},
         )  # fmt: skip
 
 
@@ -63,13 +64,16 @@ class OnlineCall(Call):
         return target_of(self.options, self.environ, self.streams)
 
     @asynccontextmanager
-    async def connect(self, hosts: str | None = None) -> AsyncIterator[Client]:
-        """A session that ends with the block; in the shell it is the shell's, and stays. `hosts`: another server."""
+    async def connect(self, hosts: str | None = None, **others: Any) -> AsyncIterator[Client]:
+        """A session that ends with the block; in the shell it is the shell's, and stays. `hosts`: another server.
+
+        `others` are options of Client, for a session of one's own.
+        """
         if self.client is not None and hosts is None:
             yield self.client
             return
         target = self.target()
-        client = target.client() if hosts is None else _elsewhere(target, hosts).client()
+        client = (target if hosts is None else _elsewhere(target, hosts)).client(**others)
         await client.start(timeout=target.timeout)
         try:
             yield client

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import ClassVar, Final, Generic, TypeVar
 
 from coati.client.client import BaseClient
-from coati.recipes.held import Body, Holding, OnLoss
+from coati.recipes.held import Body, Holding, OnLoss, ask_leader
 
 H = TypeVar("H", bound=Holding)
 
@@ -130,11 +130,12 @@ class Claim(ABC, Generic[H]):
         held = await self._win(None if self._timeout is None else loop.time() + self._timeout, waits=waits)
         if held is None:
             return None
-        # Nothing is awaited from the moment it was won until it is watched over.
         body = Body(self._on_loss) if has_block else None
         if body is not None:
             body.enter()
         try:
+            # Whatever happens meanwhile, `begin` finds out: it goes by the session and by the time.
+            await ask_leader(self._client)
             held.begin(_nobody if body is None else body.on_lost)
         except BaseException:
             held.let_go(deleting=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Literal, Protocol
 
@@ -167,6 +168,7 @@ class Held:
 
     async def keep(self, on_lost: Callable[[], None]) -> None:
         """`begin` and `look`; raises LockLost if it is gone already."""
+        await ask_leader(self._client)
         self.begin(_nobody)
         await self.look()
         if self._why is not None:
@@ -211,6 +213,15 @@ class Held:
             self.lose("no server has answered for so long that the session may have expired")
         else:
             self._timer = loop.call_at(self.deadline, self._look_at_the_time)
+
+
+async def ask_leader(client: BaseClient) -> None:
+    """Before what was won is relied on: who has waited has only read since, and the leader had no part in that."""
+    session = client.session
+    if session.vouched_until - asyncio.get_running_loop().time() < session.timeout / 2:
+        # What goes wrong is found out by whoever looks at the time next.
+        with suppress(ZKError):
+            await client.with_options(timeout=session.timeout).sync("/")
 
 
 def _nobody() -> None:
