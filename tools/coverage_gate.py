@@ -19,6 +19,7 @@ PREFIX: Final = "src/coati/"
 # a line here is measured by itself against the floor of "".
 GATES: Final[dict[str, float]] = {
     "": 95.0,
+    "admin/": 95.0,
     "bench/": 95.0,
     "cli/": 95.0,
     "client/": 95.0,

@@ -118,6 +118,8 @@ LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
         ("coati.client.codecs", "msgspec"),
         ("coati.client.codecs", "pydantic"),
         ("coati.client.dns", "dns.asyncresolver"),
+        # A probe has 60 ms, and most speak no TLS.
+        ("coati.cli.probe", "ssl"),
         ("coati.server", "coati.server.embed"),
         ("coati_pytest", "coati.testing.pytest"),
     )

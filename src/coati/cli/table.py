@@ -54,11 +54,22 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "counter": Entry("coati.cli.meeting:COUNTER", "read, change or set a number that many change"),
         "barrier": Entry("coati.cli.meeting:BARRIER", "wait until a barrier is open, open or close it"),
     },
-    "inspecting": {},
+    "inspecting": {
+        "status": Entry("coati.cli.status:STATUS", "show every server of the ensemble in one table"),
+        "top": Entry("coati.cli.top:TOP", "show what servers do, again and again"),
+        "who": Entry("coati.cli.who:WHO", "show who watches, owns and waits at a znode"),
+        "sessions": Entry("coati.cli.who:SESSIONS", "list sessions with their clients and ephemerals"),
+        "watches": Entry("coati.cli.who:WATCHES", "list the watches that servers keep"),
+        "events": Entry("coati.cli.who:EVENTS", "follow changes below a znode, and of the session"),
+        "latency": Entry("coati.cli.status:LATENCY", "measure round trips to servers"),
+        "4lw": Entry("coati.cli.status:WORD", "send a four-letter word"),
+        "metrics": Entry("coati.cli.status:METRICS", "list what servers count"),
+    },
     "ensembles": {},
     "storage": {},
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
+        "probe": Entry("coati.cli.probe:PROBE", "tell an orchestrator whether a server lives or is ready"),
     },
     "tools": {
         "bench": Entry("coati.cli.bench:main", "measure a server"),
