@@ -21,7 +21,9 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     "recipes": {},
     "inspecting": {},
     "ensembles": {},
-    "storage": {},
+    "storage": {
+        "snap": Entry("coati.cli.offline.snaps:SNAP", "look at snapshots on disk: ls, dump, diff, top, verify"),
+    },
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
     },
