@@ -27,10 +27,10 @@ _HINTS: Final = {
 
 def real_disk() -> RealDisk:
     """The files of this machine. Nothing is handed to its worker, so nobody has to hear of its end."""
-    return RealDisk(_unheard)
+    return RealDisk(unheard)
 
 
-def _unheard(callback: Callable[[], None]) -> None:
+def unheard(callback: Callable[[], None]) -> None:
     """No job is submitted, so none ends."""
 
 

@@ -37,6 +37,8 @@ class LogScan:
         self.count = 0
         self.first_zxid = -1
         self.last_zxid = -1
+        self.first_ms = 0
+        self.last_ms = 0
         self.is_torn = False
         self.damage: StorageCorrupt | None = None
         self._disk = disk
@@ -79,8 +81,10 @@ class LogScan:
             if batch:
                 if not self.count:
                     self.first_zxid = batch[0][0]
+                    self.first_ms = time_of(batch[0][1])
                 self.count += len(batch)
                 self.last_zxid = batch[-1][0]
+                self.last_ms = time_of(batch[-1][1])
                 yield self.position, batch
             self.position += stop
             data = data[stop:]
@@ -102,6 +106,11 @@ class LogScan:
         after = f"; the last sound txn before it is {self.last_zxid:#x}" if self.count else ""
         advice = f"See what can be kept with: coati log repair {self.path}"
         self.damage = StorageCorrupt(self.path, offset, reason + after, advice)
+
+
+def time_of(payload: bytes) -> int:
+    """When its leader made the txn, in ms."""
+    return int.from_bytes(payload[20:28], "big", signed=True)
 
 
 def offsets_of(offset: int, batch: list[Entry]) -> Iterator[int]:

@@ -36,6 +36,9 @@ _LETTERS: Final = (
     (codes.PERM_WRITE, "w"),
     (codes.PERM_ADMIN, "a"),
 )
+# Why an ephemeral was deleted, and what one is created as.
+CLOSED: Final = "its session was closed"
+EPHEMERAL: Final = "ephemeral"
 _MASK40: Final = (1 << 40) - 1
 
 
@@ -66,8 +69,14 @@ _WITH_DATA: Final = frozenset(
 
 
 def steps_of(record: TxnRecord) -> list[Step]:
-    """The operations of a txn, in order; a multi's, or the one that it is. Raises MarshallingError."""
+    """The operations of a txn, in order: a multi's, a closing session's deletes, or the one that it is.
+
+    Raises MarshallingError.
+    """
     txn = record.txn
+    if isinstance(txn, CloseSessionTxn):
+        paths = txn.paths_to_delete
+        return [Step(op_name(record.header.type), b""), *(Step("delete", path, detail=CLOSED) for path in paths)]
     if not isinstance(txn, MultiTxn):
         return [_step(record.header.type, txn)]
     steps: list[Step] = []
@@ -83,7 +92,7 @@ def steps_of(record: TxnRecord) -> list[Step]:
 def _step(type_: int, txn: AnyTxn) -> Step:
     name = op_name(type_)
     if isinstance(txn, CreateTxn):
-        return Step(name, txn.path, txn.data, 0, _joined("ephemeral" if txn.ephemeral else "", txn.acl))
+        return Step(name, txn.path, txn.data, 0, _joined(EPHEMERAL if txn.ephemeral else "", txn.acl))
     if isinstance(txn, SetDataTxn):
         return Step(name, txn.path, txn.data, txn.version)
     if isinstance(txn, DeleteTxn):
@@ -98,9 +107,7 @@ def _step(type_: int, txn: AnyTxn) -> Step:
         return Step(name, txn.path, None, txn.version)
     if isinstance(txn, CreateSessionTxn):
         return Step(name, b"", detail=f"timeout={txn.time_out}ms")
-    if isinstance(txn, CloseSessionTxn):
-        return Step(name, b"", detail=b" ".join(txn.paths_to_delete or []).decode("utf-8", "backslashreplace"))
-    assert isinstance(txn, ErrorTxn), "a multi inside a multi is refused by the reader"
+    assert isinstance(txn, ErrorTxn), "no other txn is part of a multi, and a closing session's is not asked for here"
     return Step(name, b"", detail=error_name(txn.err), err=txn.err)
 
 
