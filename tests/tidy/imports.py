@@ -96,6 +96,8 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
     "coati.cli.serve": Room(("coati", "coati.cli.command", "coati.errors", *SERVE), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
+    # What was on the disk goes back through a client.
+    "coati.cli.undelete": Room(("coati.cli", "coati.client", "coati.errors", "coati.offline"), None),
     "coati.cli.lab": Room(("coati.cli", "coati.errors", "coati.lab"), None),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
     # Beside the package, for the front door costs more than a run of pytest should that does not need it.

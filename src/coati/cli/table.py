@@ -25,6 +25,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "snap": Entry("coati.cli.offline.snaps:SNAP", "look at snapshots on disk: ls, dump, diff, top, verify"),
         "log": Entry("coati.cli.offline.logs:LOG", "look at logs: ls, dump, history, verify, repair, replay"),
         "purge": Entry("coati.cli.offline.purge:PURGE", "remove old snapshots and logs"),
+        "undelete": Entry("coati.cli.undelete:UNDELETE", "bring back a znode out of snapshots and logs"),
     },
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
