@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -64,8 +65,15 @@ def zxid_text(zxid: int) -> str:
 
 def time_text(time_ms: int) -> str:
     """ISO 8601; the number itself for what no calendar has."""
+    seconds, ms = divmod(time_ms, 1000)
+    text = _second_text(seconds)
+    return f"{text}.{ms:03}Z" if text else str(time_ms)
+
+
+@functools.lru_cache(maxsize=4096)
+def _second_text(seconds: int) -> str:
+    """Empty for what no calendar has. Kept: znodes and txns of one second come in thousands."""
     try:
-        seconds, ms = divmod(time_ms, 1000)
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03}Z"
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
     except (OverflowError, ValueError, OSError):
-        return str(time_ms)
+        return ""
