@@ -92,12 +92,12 @@ ROOMS: Final[dict[str, Room]] = {
     # What operators ask servers besides the client port's operations: words, metrics, configurations.
     "coati.admin": Room(("coati.client", "coati.errors", "coati.server.config"), None),
     # Data directories without a server: what the storage commands are made of, and the simulator's stories.
-    "coati.offline": Room(
-        (*GROUND, "coati.core", "coati.storage"), ("io", "json", "logging", "os", "datetime", "time")
-    ),
+    "coati.offline": Room((*GROUND, "coati.core", "coati.storage"), ("datetime", "errno", "json", "os")),
     "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
     "coati.cli.serve": Room(("coati", "coati.cli.standard", "coati.errors", *SERVE), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
+    # What was on the disk goes back through a client.
+    "coati.cli.undelete": Room(("coati.cli", "coati.client", "coati.errors", "coati.offline"), None),
     "coati.cli.lab": Room(("coati.cli", "coati.errors", "coati.lab"), None),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),
     # Beside the package, for the front door costs more than a run of pytest should that does not need it.

@@ -36,6 +36,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.ConfigError, USAGE),
     (errors.DecodeError, CHECK_FAILED),
     (errors.StorageCorrupt, CHECK_FAILED),
+    (errors.StorageFailed, CHECK_FAILED),
     (OSError, NO_CONNECTION),
 )
 # What the server said: a multi that was refused ends like the operation that was at fault.

@@ -66,7 +66,12 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "metrics": Entry("coati.cli.status:METRICS", "list what servers count"),
     },
     "ensembles": {},
-    "storage": {},
+    "storage": {
+        "snap": Entry("coati.cli.offline.snaps:SNAP", "look at snapshots on disk: ls, dump, diff, top, verify"),
+        "log": Entry("coati.cli.offline.logs:LOG", "look at logs: ls, dump, history, verify, repair, replay"),
+        "purge": Entry("coati.cli.offline.purge:PURGE", "remove old snapshots and logs"),
+        "undelete": Entry("coati.cli.undelete:UNDELETE", "bring back a znode out of snapshots and logs"),
+    },
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
         "probe": Entry("coati.cli.probe:PROBE", "tell an orchestrator whether a server lives or is ready"),

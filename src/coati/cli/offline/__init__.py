@@ -1,0 +1,1 @@
+"""The storage commands: thin, over `coati.offline`. No server is asked."""
