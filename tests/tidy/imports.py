@@ -113,6 +113,7 @@ ROOMS: Final[dict[str, Room]] = {
 # And packages that nobody needs but who asks for them.
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
     (
+        ("coati.cli.completing", "tomllib"),
         ("coati.client.codecs", "msgspec"),
         ("coati.client.codecs", "pydantic"),
         ("coati.client.dns", "dns.asyncresolver"),

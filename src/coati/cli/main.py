@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from coati import __version__
-from coati.cli.table import GROUPS, commands
+from coati.cli.table import GROUPS, HIDDEN, commands
 
 USAGE_ERROR: Final = 2
 # Flags of most commands, which may stand before the command too.
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("-V", "--version", "version"):
         print(f"coati {__version__}")
         return 0
-    if name not in commands():
+    if name not in commands() and name not in HIDDEN:
         near = difflib.get_close_matches(name, commands(), 1)
         meant = f"; is it {near[0]!r} you mean?" if near else ""
         wrong = f"coati: there is no command {name!r}{meant}\n" if name else ""
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def find(name: str) -> Callable[[Sequence[str]], int]:
     """What runs a command of the table."""
-    module, _, attribute = commands()[name].home.partition(":")
+    module, _, attribute = (HIDDEN | commands())[name].home.partition(":")
     return cast("Callable[[Sequence[str]], int]", getattr(importlib.import_module(module), attribute))
 
 
