@@ -12,6 +12,7 @@ import re
 from typing import Final, NamedTuple
 
 from coati import errors
+from coati.cli import exits
 from coati.cli.command import Call, Command
 from coati.cli.exits import USAGE, CommandError, code_of
 
@@ -190,6 +191,20 @@ BY_NAME: Final[dict[str, Help]] = {
     ),
 }  # fmt: skip
 """Of the client and the server themselves; they have no number."""
+
+EXITS: Final[dict[int, str]] = {
+    exits.BUG: "a fault of coati's own: please report it",
+    exits.USAGE: "the command was not understood",
+    exits.NO_CONNECTION: "no server answered, or not in time; the message says if a write may have been applied",
+    exits.MISSING: "a znode is not there",
+    exits.CONFLICT: "it is there already, has another version, or is not empty",
+    exits.NOT_AUTHORISED: "the ACL or the credentials do not permit it",
+    exits.REFUSED: "refused by policy: read-only, protected, over quota, or not confirmed",
+    exits.LOST: "the session, a lock or an office was lost meanwhile",
+    exits.CHECK_FAILED: "a check did not pass, or a wait was in vain",
+    exits.INTERRUPTED: "interrupted",
+}
+"""What the exit codes say."""
 
 
 def found(asked: str) -> tuple[int | None, Help] | None:
