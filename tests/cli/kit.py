@@ -32,13 +32,22 @@ Cli = Callable[..., Done]
 
 
 def run(
-    *argv: str, stdin: bytes = b"", stdout: io.BytesIO | None = None, is_terminal: bool = False, is_asked: bool = False
+    *argv: str,
+    stdin: bytes = b"",
+    stdout: io.BytesIO | None = None,
+    is_terminal: bool = False,
+    is_asked: bool = False,
+    merged: bool = False,
 ) -> Done:
-    """`coati ARGV...`, with a person in front of it or without. `stdout`: one that sees what is written."""
+    """`coati ARGV...`, with a person in front of it or without.
+
+    `stdout`: one that sees what is written. `merged`: stderr goes into stdout, in order.
+    """
     leading, (name, *rest) = split(argv)
     command = find(name)
     assert isinstance(command, Command), f"{name} runs in a process of its own only"
-    out, err = io.BytesIO() if stdout is None else stdout, io.StringIO()
+    out = io.BytesIO() if stdout is None else stdout
+    err = io.TextIOWrapper(out, write_through=True) if merged else io.StringIO()
     streams = Streams(io.BytesIO(stdin), out, err, is_terminal=is_terminal, is_asked=is_asked)
     shown = io.StringIO()
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(shown):
@@ -46,4 +55,6 @@ def run(
             code = command.run([*leading, *rest], streams)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else -1
-    return Done(code, out.getvalue() + shown.getvalue().encode(), err.getvalue())
+    return Done(
+        code, out.getvalue() + shown.getvalue().encode(), err.getvalue() if isinstance(err, io.StringIO) else ""
+    )

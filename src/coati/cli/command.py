@@ -211,13 +211,18 @@ def guarded(call: Call, work: Callable[[], int | None]) -> int:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (CommandError, ZKError, OSError) as error:
-        return told(call, error)
     except Exception as error:
-        traceback.print_exc(file=call.streams.stderr)
-        print(f"coati {call.name}: this is a bug, please report it: {error!r}", file=call.streams.stderr)
-        return BUG
+        return failed(call, error)
     return DONE if code is None else code
+
+
+def failed(call: Call, error: Exception) -> int:
+    """Says what a command ended with; what none should end with has its traceback. The exit code."""
+    if isinstance(error, CommandError | ZKError | OSError):
+        return told(call, error)
+    traceback.print_exception(error, file=call.streams.stderr)
+    print(f"coati {call.name}: this is a bug, please report it: {error!r}", file=call.streams.stderr)
+    return BUG
 
 
 def told(call: Call, error: BaseException) -> int:

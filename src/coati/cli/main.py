@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from coati import __version__
-from coati.cli.table import GROUPS, commands
+from coati.cli.table import GROUPS, HIDDEN, commands
 
 USAGE_ERROR: Final = 2
 # Flags of most commands, which may stand before the command too.
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("-V", "--version", "version"):
         print(f"coati {__version__}")
         return 0
-    if name not in commands():
+    if name not in commands() and name not in HIDDEN:
         wrong = f"coati: there is no command {name!r}{_meant(name)}\n" if name else ""
         print(f"{wrong}{_usage()}", file=sys.stderr)
         return USAGE_ERROR
@@ -52,7 +52,7 @@ def _meant(name: str) -> str:
 
 def find(name: str) -> Callable[[Sequence[str]], int]:
     """What runs a command of the table."""
-    module, _, attribute = commands()[name].home.partition(":")
+    module, _, attribute = (HIDDEN | commands())[name].home.partition(":")
     return cast("Callable[[Sequence[str]], int]", getattr(importlib.import_module(module), attribute))
 
 

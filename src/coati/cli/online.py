@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Final, cast
 
 from coati.cli.command import Call, Command, Streams
 from coati.cli.exits import USAGE, CommandError
+from coati.cli.places import contexts_path
 from coati.client.tls import TLS
 from coati.client.types import Auth
 from coati.recipes.client import Client
@@ -149,14 +149,6 @@ def target_of(options: argparse.Namespace, environ: Mapping[str, str], streams: 
         tls=TLS(None if ca == "system" else ca, cert, key) if ca or cert else None,
         read_only=options.read_only,
     )
-
-
-def contexts_path(environ: Mapping[str, str]) -> Path:
-    """The file of contexts: COATI_CONFIG, or coati/config.toml where configurations are."""
-    if given := environ.get("COATI_CONFIG"):
-        return Path(given)
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
-    return Path(home, "coati", "config.toml")
 
 
 def context_of(name: str | None, environ: Mapping[str, str]) -> dict[str, str]:

@@ -77,9 +77,17 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "probe": Entry("coati.cli.probe:PROBE", "tell an orchestrator whether a server lives or is ready"),
     },
     "tools": {
+        "sh": Entry("coati.cli.shell:SH", "the interactive shell; it knows the Java shell's commands too"),
         "bench": Entry("coati.cli.bench:main", "measure a server"),
+        "context": Entry("coati.cli.contexts:CONTEXT", "named connections: list, add, use, remove"),
+        "completion": Entry("coati.cli.completion:COMPLETION", "print a completion script for bash, zsh or fish"),
+        "cheat": Entry("coati.cli.cheat:CHEAT", "examples by topic"),
+        "errors": Entry("coati.cli.errorhelp:ERRORS", "what an error means and what to do about it"),
     },
 }
+
+HIDDEN: Final = {"_complete": Entry("coati.cli.completing:complete", "words for a shell's completion")}
+"""For scripts of ours; not in the help."""
 
 
 def commands() -> dict[str, Entry]:
