@@ -26,6 +26,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "serve": Entry("coati.cli.serve:main", "run a server"),
     },
     "tools": {
+        "lab": Entry("coati.cli.lab:LAB", "watch simulated servers elect, agree and recover"),
         "bench": Entry("coati.cli.bench:main", "measure a server"),
     },
 }
