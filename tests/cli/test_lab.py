@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -83,6 +86,10 @@ def test_an_election_without_an_end() -> None:
         ("election", "--votes", "1,0 2,0", "--down", "9"),
         ("election", "--votes", "1,0 2,0", "--delay", "0"),
         ("election",),
+        ("broadcast", "--servers", "0"),
+        ("recover", "--acked", "3"),
+        ("lock", "--clients", "0"),
+        ("run", "--steps", "0"),
         ("nothing",),
         (),
     ],
@@ -98,3 +105,37 @@ def test_help_has_examples() -> None:
     assert done.code == exits.DONE
     assert 'coati lab election --votes "1,0 2,0 3,0"' in done.text
     assert "--votes" in kit.run("lab", "election", "--help").text
+
+
+@pytest.mark.parametrize(
+    ("flags", "stories", "last"),
+    [
+        (("broadcast",), 1, "Packets between servers: 1 REQUEST, 2 PROPOSAL, 2 ACK, 2 COMMIT, 1 INFORM."),
+        (("recover",), 2, "1          1           survives      DIFF"),
+        (
+            ("recover", "--acked", "2", "--servers", "5"),
+            1,
+            "Server 5 came back as a follower and was brought up to date by DIFF.",
+        ),
+        (("lock", "-n", "3"), 2, "sequence  2         1                     5       19"),
+        (("lock", "-n", "3", "--kind", "herd"), 1, None),
+        (("run", "--seed", "5", "--steps", "5"), 1, "All of it holds."),
+    ],
+)
+def test_every_story_in_every_form(flags: tuple[str, ...], stories: int, last: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "story.svg"
+    text = kit.run("lab", *flags, "--svg", str(file))
+    assert (text.code, text.err) == (exits.DONE, "")
+    assert last in (None, text.lines[-1])
+    steps = json.loads(kit.run("-o", "json", "lab", *flags).out)
+    assert len([step for step in steps if step["kind"] == "outcome"]) == stories
+    root = ElementTree.parse(file).getroot()
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}g"))) == stories
+
+
+def test_the_same_seed_is_the_same_text_in_another_process() -> None:
+    here = kit.run("lab", "run", "--seed", "11", "--steps", "8")
+    env = {**os.environ, "PYTHONHASHSEED": "7"}
+    argv = [sys.executable, "-m", "coati", "lab", "run", "--seed", "11", "--steps", "8"]
+    there = subprocess.run(argv, capture_output=True, env=env, check=True, timeout=60)
+    assert (there.stdout, there.stderr) == (here.out, b"")

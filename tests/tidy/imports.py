@@ -95,7 +95,10 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.offline": Room(
         (*GROUND, "coati.core", "coati.storage"), ("io", "json", "logging", "os", "datetime", "time")
     ),
-    "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
+    "coati.lab": Room(
+        (*GROUND, "coati.core", "coati.zab", "coati.testing", "coati.recipes"),
+        ("asyncio", "html", "random", "textwrap"),
+    ),
     "coati.cli.serve": Room(("coati", "coati.cli.command", "coati.errors", *SERVE), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
     "coati.cli.lab": Room(("coati.cli", "coati.errors", "coati.lab"), None),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from coati.cli.command import Call, Command
 from coati.cli.exits import CHECK_FAILED, USAGE, CommandError
 from coati.cli.output import FORMS
+from coati.lab import broadcast, locks, recover, runs
 from coati.lab.ballots import GAP_MS, read_ballots
 from coati.lab.contest import DELAY_MS, LIMIT_MS
 from coati.lab.drawing import draw
@@ -21,6 +23,10 @@ Tell = Callable[[Call], int | None]
 def _flags(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     _election_flags(_sub(kinds, "election", "servers elect a leader, vote by vote", _election))
+    _broadcast_flags(_sub(kinds, "broadcast", "a write goes through an ensemble", _broadcast))
+    _recover_flags(_sub(kinds, "recover", "a leader dies before COMMIT: what becomes of its proposal", _recover))
+    _lock_flags(_sub(kinds, "lock", "many clients want one lock: whom a release wakes", _lock))
+    _run_flags(_sub(kinds, "run", "an ensemble under faults, of one seed, and what was checked in it", _run))
 
 
 def _sub(
@@ -65,6 +71,62 @@ def _election(call: Call) -> None:
     _show(call, stories, compare(stories))
 
 
+def _broadcast_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--servers", type=int, default=3, metavar="N", help="that vote; %(default)s")
+    parser.add_argument("--observers", type=int, default=1, metavar="N", help="that do not; %(default)s")
+
+
+def _broadcast(call: Call) -> None:
+    _show(call, [broadcast.broadcast(call.options.servers, call.options.observers)])
+
+
+def _recover_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--servers", type=int, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--acked", type=int, metavar="N", help="so many followers have logged the proposal; else both, 0 and 1"
+    )
+
+
+def _recover(call: Call) -> None:
+    options = call.options
+    wanted = (0, 1) if options.acked is None else (options.acked,)
+    stories = [recover.recover(options.servers, acked) for acked in wanted]
+    _show(call, stories, recover.compare(stories))
+
+
+def _lock_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clients", "-n", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--kind", choices=(*locks.KINDS, "both"), default="both",
+        help="herd: all watch one znode; sequence: each watches the one before it; default: %(default)s",
+    )  # fmt: skip
+
+
+def _lock(call: Call) -> None:
+    options = call.options
+    kinds = locks.KINDS if options.kind == "both" else (options.kind,)
+    stories = [locks.lock(kind, options.clients) for kind in kinds]
+    _show(call, stories, locks.compare(stories, kinds))
+
+
+def _run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides everything; %(default)s")
+    parser.add_argument("--servers", type=int, default=3, metavar="N", help="that vote; %(default)s")
+    parser.add_argument("--steps", type=int, default=40, metavar="N", help="of clients and faults; %(default)s")
+
+
+def _run(call: Call) -> None:
+    options = call.options
+    # What simulated servers log is theirs.
+    silent, log = logging.NullHandler(), logging.getLogger("coati")
+    log.addHandler(silent)
+    try:
+        story = runs.life(options.seed, servers=options.servers, steps=options.steps)
+    finally:
+        log.removeHandler(silent)
+    _show(call, [story])
+
+
 def _show(call: Call, stories: Sequence[Story], after: Sequence[str] = ()) -> None:
     """The stories in the form that is wanted, and the drawing; CommandError if one has failed."""
     if call.options.svg:
@@ -104,5 +166,9 @@ LAB = Command(
   coati lab election --votes "1,0 2,0 3,0"
   coati lab election --votes "1,123 3,122" --down 2 --led-by 2
   coati lab election --votes "1,0 2,0 3,0 4,0 5,0" --start "1 2 3 4 5" --algorithm both
+  coati lab broadcast --servers 5 --svg write.svg
+  coati lab recover
+  coati lab lock --clients 10
+  coati lab run --seed 7
 """,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from textwrap import wrap
 from typing import Final
 
 from coati.lab.story import FAULT, HEAR, LOST, NOTE, STATE, Step, Story
@@ -58,9 +59,11 @@ def _one(story: Story) -> tuple[str, float, float]:
     """A story's elements, its width and its height."""
     drawn = [step for step in story.steps if _is_drawn(step)]
     at = {lane: _MARGIN + _LANE * (index + 0.5) for index, lane in enumerate(story.lanes)}
-    texts = [*story.intro, *story.outcome]
-    needed = max(len(story.title) * _TITLE_CHAR, max(map(len, texts), default=0) * _CHAR)
-    width = max(_MARGIN + _LANE * len(at), needed + 20)
+    notes = [len(step.label) for step in drawn if step.kind == NOTE and step.lane == story.lanes[-1]]
+    beside = max(0.0, max(notes, default=0) * _CHAR - _LANE / 2 + 10)
+    needed = max(len(story.title) * _TITLE_CHAR, max(map(len, story.intro), default=0) * _CHAR)
+    width = max(_MARGIN + _LANE * len(at) + beside, needed + 20)
+    outcome = [line for text in story.outcome for line in wrap(text, int(width / _CHAR) - 4, subsequent_indent="  ")]
     y = float(_TOP + _LINE * len(story.intro) + 12)
     out = [_label(10, 22, story.title, "t")]
     out += [_label(10, 22 + _LINE * (index + 1), line, "g") for index, line in enumerate(story.intro)]
@@ -80,8 +83,8 @@ def _one(story: Story) -> tuple[str, float, float]:
         out.append(_box(x, y + 12, lane if not lane.isdigit() else f"server {lane}", "#fff"))
         out.append(f'<line class="l" x1="{x:g}" y1="{top:g}" x2="{x:g}" y2="{bottom:g}"/>')
     out += rows
-    out += [_label(10, bottom + _LINE * (index + 1), line) for index, line in enumerate(story.outcome)]
-    return "\n".join(out), width, bottom + _LINE * (len(story.outcome) + 1)
+    out += [_label(10, bottom + _LINE * (index + 1), line) for index, line in enumerate(outcome)]
+    return "\n".join(out), width, bottom + _LINE * (len(outcome) + 1)
 
 
 def _is_drawn(step: Step) -> bool:
@@ -107,7 +110,7 @@ def _arrow(start: float, end: float, y: float, label: str) -> list[str]:
     anchor = "end" if start < end else "start"
     return [
         f'<line class="m" x1="{start:g}" y1="{y - _FALL:g}" x2="{end:g}" y2="{y:g}" marker-end="url(#a)"/>',
-        f'<text x="{near:g}" y="{y - _FALL:g}" text-anchor="{anchor}">{_text(label)}</text>',
+        f'<text x="{near:g}" y="{y - _FALL - 2:g}" text-anchor="{anchor}">{_text(label)}</text>',
     ]
 
 

@@ -79,10 +79,15 @@ def text_of(story: Story) -> str:
         before = time
         words = step.text if step.kind != STATE else f"[{step.label}] {step.text}".rstrip()
         head = f"{shown:>{first}}  {step.who:<{second}}  "
-        lines += textwrap.wrap(
-            words, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
-        )
-    return "\n".join([*lines, "", *story.outcome]).rstrip() + "\n"
+        lines += _wrapped(words, head, " " * len(head))
+    lines.append("")
+    for line in story.outcome:
+        lines += _wrapped(line, "", "  ")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _wrapped(text: str, first: str, then: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
 
 
 def table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
