@@ -29,6 +29,7 @@ GATES: Final[dict[str, float]] = {
     "client/watchtable.py": 100.0,
     "core/": 100.0,
     "offline/": 95.0,
+    "lab/": 95.0,
     "recipes/": 95.0,
     "server/": 98.0,
     "storage/": 99.0,

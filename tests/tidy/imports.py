@@ -93,7 +93,10 @@ ROOMS: Final[dict[str, Room]] = {
     "coati.admin": Room(("coati.client", "coati.errors", "coati.server.config"), None),
     # Data directories without a server: what the storage commands are made of, and the simulator's stories.
     "coati.offline": Room((*GROUND, "coati.core", "coati.storage"), ("datetime", "errno", "json", "os")),
-    "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
+    "coati.lab": Room(
+        (*GROUND, "coati.core", "coati.zab", "coati.testing", "coati.recipes"),
+        ("asyncio", "html", "random", "textwrap"),
+    ),
     "coati.cli.serve": Room(("coati", "coati.cli.standard", "coati.errors", *SERVE), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
     # What was on the disk goes back through a client.

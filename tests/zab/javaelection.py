@@ -35,7 +35,7 @@ class JavaElection(Election):
     def _receive(self, now_ms: int, sender: int, n: Notification) -> None:
         """lookForLeader."""
         if self._finalize_at_ms is not None:
-            if not self._is_better(Vote(n.leader, n.zxid, n.peer_epoch), self.vote):
+            if not self.is_better(Vote(n.leader, n.zxid, n.peer_epoch), self.vote):
                 self._finalize_at_ms = now_ms + self._finalize_ms
                 return
             self._finalize_at_ms = None
@@ -53,8 +53,8 @@ class JavaElection(Election):
             return
         interval_ms = self._interval_ms
         if n.round > self.round:
-            self._enter(now_ms, n.round, vote if self._is_better(vote, self._own) else self._own)
-        elif self._is_better(vote, self.vote):
+            self._enter(now_ms, n.round, vote if self.is_better(vote, self._own) else self._own)
+        elif self.is_better(vote, self.vote):
             self._propose(now_ms, vote)
         self._interval_ms = interval_ms
         self._votes[sender] = n
@@ -71,7 +71,7 @@ class JavaElection(Election):
             self.round = n.round
             self._decide(Vote(n.leader, n.zxid, n.peer_epoch))
 
-    def _is_better(self, new: Vote, old: Vote) -> bool:
+    def is_better(self, new: Vote, old: Vote) -> bool:
         """totalOrderPredicate."""
         if self._view.weight(new.leader) == 0:
             return False

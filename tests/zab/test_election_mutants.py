@@ -25,17 +25,17 @@ from tests.zab.javaelection import JavaElection
 
 
 class IgnoresZxids(Election):
-    def _is_better(self, new: Vote, old: Vote) -> bool:
-        return super()._is_better(Vote(new.leader, 0, new.epoch), Vote(old.leader, 0, old.epoch))
+    def is_better(self, new: Vote, old: Vote) -> bool:
+        return super().is_better(Vote(new.leader, 0, new.epoch), Vote(old.leader, 0, old.epoch))
 
 
 class IgnoresEpochs(Election):
-    def _is_better(self, new: Vote, old: Vote) -> bool:
-        return super()._is_better(Vote(new.leader, new.zxid, 0), Vote(old.leader, old.zxid, 0))
+    def is_better(self, new: Vote, old: Vote) -> bool:
+        return super().is_better(Vote(new.leader, new.zxid, 0), Vote(old.leader, old.zxid, 0))
 
 
 class IgnoresWeights(Election):
-    def _is_better(self, new: Vote, old: Vote) -> bool:
+    def is_better(self, new: Vote, old: Vote) -> bool:
         return (new.epoch, new.zxid, new.leader) > (old.epoch, old.zxid, old.leader)
 
 

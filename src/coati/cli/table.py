@@ -78,6 +78,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     },
     "tools": {
         "sh": Entry("coati.cli.shell:SH", "the interactive shell; it knows the Java shell's commands too"),
+        "lab": Entry("coati.cli.lab:LAB", "watch simulated servers elect, agree and recover"),
         "bench": Entry("coati.cli.bench:main", "measure a server"),
         "context": Entry("coati.cli.contexts:CONTEXT", "named connections: list, add, use, remove"),
         "completion": Entry("coati.cli.completion:COMPLETION", "print a completion script for bash, zsh or fish"),

@@ -334,7 +334,8 @@ class ClientNet:
 
     `delay_ms`: the shortest and the longest time of a way. `split_share`: how many of the pieces arrive in two, or two
     in one. `dial_loss`: how many first tries of a dial get lost. `names`: what a name stands for, as members' sids.
-    `dark`: hosts without power. `calls`: all connections, oldest first.
+    `dark`: hosts without power. `calls`: all connections, oldest first. `witness` hears of all that passes a door: the
+    connection's name, "<" (the server sends), ">" (it hears) or another word, and the bytes.
     """
 
     def __init__(self, cluster: SimCluster, dice: Random) -> None:
@@ -349,6 +350,7 @@ class ClientNet:
         self.dark: dict[str, None] = {}
         self.calls: dict[Call, None] = {}
         self.hosts: list[str] = []
+        self.witness: Callable[[str, str, bytes], None] | None = None
         self._cuts: dict[tuple[str, str], None] = {}
         self._dialled = 0
         self._digest = hashlib.sha256()
@@ -359,6 +361,8 @@ class ClientNet:
         """Something passes a door."""
         self._digest.update(f"{self.clock.now_ms} {name} {what} {len(data)} ".encode())
         self._digest.update(data)
+        if self.witness is not None:
+            self.witness(name, what, data)
 
     def digest(self) -> str:
         """Of everything that has passed a door until now, in hexadecimal."""

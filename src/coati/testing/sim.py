@@ -113,13 +113,17 @@ def _draw_config(dice: Random) -> ClusterConfig:
 
 
 class Sim:
-    """The run of one seed. `go` makes it, `check` judges it; `faults` counts what was done to it."""
+    """The run of one seed. `go` makes it, `check` judges it; `faults` counts what was done to it.
 
-    def __init__(self, seed: int, *, steps: int = 40, clients: int = 4) -> None:
+    `voters` stands for as many as the seed would draw.
+    """
+
+    def __init__(self, seed: int, *, steps: int = 40, clients: int = 4, voters: int = 0) -> None:
         self.seed = seed
         self.dice = dice = Random(seed)
         self.steps = steps
         self.config = _draw_config(dice)
+        self.config.voters = voters or self.config.voters
         self._disk_ms = self.config.disk_ms
         self.cluster = TracedCluster(self.config, dice=dice, on_snapshot=self._on_snapshot)
         self.net, self.clock = self.cluster.net, self.cluster.clock

@@ -58,6 +58,7 @@ class Election:
     """The votes of one server, and its answers to those who look for a leader.
 
     `decided` is the outcome while there is one, `round` the logical clock. `state` is what others are told.
+    `supporters` are those who were counted last, for the own vote or for the leader of others.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Election:
         "decided",
         "round",
         "state",
+        "supporters",
         "vote",
     )
 
@@ -108,6 +110,7 @@ class Election:
         self.state = LOOKING
         self.vote = Vote(NOBODY, NOBODY, NOBODY)
         self.decided: Vote | None = None
+        self.supporters: list[int] = []
         self._own = self.vote
         # By sender, without their configurations: what was said in this round, and by those who have decided, in any.
         # Heard are those who voted in this round, though they may have decided since.
@@ -226,6 +229,14 @@ class Election:
         left = [sid for sid in self._view.voters() if sid in followers or sid not in self._deserters]
         return self.state == LEADING and not self._view.contains_quorum(left)
 
+    def is_better(self, new: Vote, old: Vote) -> bool:
+        """Java's totalOrderPredicate, but that who cannot lead is not preferred to who can, either."""
+        if self._view.weight(new.leader) == 0:
+            return False
+        if self._view.weight(old.leader) == 0:
+            return True
+        return (new.epoch, new.zxid, new.leader) > (old.epoch, old.zxid, old.leader)
+
     # What the others say.
 
     def _on_looking(self, now_ms: int, sender: int, n: Notification) -> None:
@@ -242,11 +253,11 @@ class Election:
             if self._is_put_off(sender, n):
                 return
             vote = Vote(n.leader, n.zxid, n.peer_epoch)
-            self._enter(now_ms, n.round, vote if self._is_better(vote, self._own) else self._own)
+            self._enter(now_ms, n.round, vote if self.is_better(vote, self._own) else self._own)
             self._hear(sender, n)
         else:
             vote = Vote(n.leader, n.zxid, n.peer_epoch)
-            if self._is_better(vote, self.vote):
+            if self.is_better(vote, self.vote):
                 self._propose(now_ms, vote)
             elif not _is_same(n, self.vote):
                 # It has not heard ours, or that was lost with a link. In Java it waits for the next resend, which is a
@@ -268,7 +279,7 @@ class Election:
 
         Java ends its round too. To leave it now would desert those who have ended it already.
         """
-        if self._finalize_at_ms is None or self._is_better(Vote(n.leader, n.zxid, n.peer_epoch), self.vote):
+        if self._finalize_at_ms is None or self.is_better(Vote(n.leader, n.zxid, n.peer_epoch), self.vote):
             return False
         self._forget(sender)
         if not self._view.contains_quorum(self._supporters()):
@@ -297,6 +308,7 @@ class Election:
         # In its own round Java compares the leader alone, since it keeps votes of this round without their version.
         is_any_epoch = said is self._votes
         agreeing = [sid for sid, other in said.items() if _is_same_outside(other, n, is_any_epoch)]
+        self.supporters = agreeing
         return self._view.contains_quorum(agreeing) and self._is_led(said, n)
 
     def _is_led(self, said: dict[int, Notification], n: Notification) -> bool:
@@ -330,19 +342,12 @@ class Election:
             self._hear(self._sid, self._notification(None))
         self._broadcast(now_ms)
 
-    def _is_better(self, new: Vote, old: Vote) -> bool:
-        """Java's totalOrderPredicate, but that who cannot lead is not preferred to who can, either."""
-        if self._view.weight(new.leader) == 0:
-            return False
-        if self._view.weight(old.leader) == 0:
-            return True
-        return (new.epoch, new.zxid, new.leader) > (old.epoch, old.zxid, old.leader)
-
     def _supporters(self) -> list[int]:
         return [sid for sid, n in self._votes.items() if _is_same(n, self.vote)]
 
     def _count(self, now_ms: int) -> None:
-        if not self._view.contains_quorum(self._supporters()):
+        self.supporters = self._supporters()
+        if not self._view.contains_quorum(self.supporters):
             self._finalize_at_ms = None
         elif self._is_final():
             self._decide(self.vote)
