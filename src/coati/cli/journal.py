@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from coati.client.ops import Check, Create, Delete, Op, OpResult, Set
+from coati.client.session import Call
 from coati.client.types import ANY, AclInfo, ACLs, Mode, Node, Stat
 from coati.errors import KeeperError, NoAuth, NoNode
 from coati.recipes.client import Client
@@ -95,8 +96,8 @@ class JournalClient(Client):
         self._was_set(path, before, stat)
         return stat
 
-    async def _create(self, op: Create, body: bytes) -> Node:
-        made = await super()._create(op, body)
+    async def _create(self, op: Create, call: Call) -> Node:
+        made = await super()._create(op, call)
         self._keep(Delete(self._whole(made.path), made.stat.version))
         return made
 
