@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from coati.errors import ConfigError
-from coati.lab.ballots import Ballot, vote_text
+from coati.lab.ballots import Ballot
 from coati.lab.story import FAULT, LOST, SEND, STATE, Fact, Step, Story
 from coati.testing.clock import SimClock
 from coati.zab.quorum import Server, View
@@ -71,7 +72,7 @@ class Contest(ABC):
         self._introduce()
         for ballot in sorted(self.ballots.values(), key=lambda one: (one.start_ms, one.sid)):
             if not ballot.is_down:
-                self._at(ballot.start_ms, lambda sid=ballot.sid: self._start(sid))  # type: ignore[misc]
+                self._at(ballot.start_ms, partial(self._start, ballot.sid))
         while not self._is_over() and self.clock.step(self._end_ms):
             pass
         self._conclude()
@@ -149,7 +150,7 @@ class Contest(ABC):
         """One message to each of them."""
         self.tell(sender, SEND, text, peers=targets, facts=facts)
         for target in targets:
-            self._at(self.clock.now_ms + self.delay_ms, lambda target=target: self._land(sender, target, arrive))  # type: ignore[misc]
+            self._at(self.clock.now_ms + self.delay_ms, partial(self._land, sender, target, arrive))
 
     def _land(self, sender: int, target: int, arrive: Callable[[int], None]) -> None:
         if target in self.running:
@@ -184,8 +185,3 @@ class Contest(ABC):
         text = "no quorum follows it" if sid == leader else f"server {leader} does not lead"
         self.tell(sid, STATE, f"{text}: looks again", label="LOOKING")
         self.begin(sid)
-
-    def brought(self, sid: int) -> str:
-        """The vote for itself that a server begins with."""
-        own = self.ballots[sid]
-        return vote_text(sid, own.zxid, own.epoch)

@@ -25,7 +25,14 @@ _TITLE_CHAR: Final = 8.5
 _BOX: Final = 7
 # By how much an arrow falls: a message takes its time.
 _FALL: Final = 8
-_COLOURS: Final = {"LOOKING": "#f6e3a8", "LEADING": "#b9e2b5", "FOLLOWING": "#bcd6f2", "OBSERVING": "#dccbee"}
+_COLOURS: Final = {
+    "LOOKING": "#f6e3a8",
+    "LEADING": "#b9e2b5",
+    "FOLLOWING": "#bcd6f2",
+    "OBSERVING": "#dccbee",
+    "WAITING": "#f6e3a8",
+    "HOLDING": "#b9e2b5",
+}
 _OTHER: Final = "#e4e4e4"
 _BAD: Final = "#f4b8b0"
 _STYLE: Final = (

@@ -17,6 +17,7 @@ from coati.lab.story import HEAR, STATE, Fact, Step, Story, table_of
 from coati.recipes.client import Client
 from coati.recipes.held import Held
 from coati.recipes.lock import ExclusiveLock, Lock
+from coati.testing.loop import pass_time
 from coati.testing.world import SimWorld, run
 from coati.wire import codes
 from coati.wire.jute import FrameBuffer, Reader
@@ -109,7 +110,8 @@ class Traffic:
         if ReplyHeader.read(r).xid != codes.XID_NOTIFICATION or not self._is_on:
             return
         event = WatcherEvent.read(r)
-        text = f"{_EVENTS.get(event.type, str(event.type))} {short(event.path.decode())}"
+        name = _EVENTS.get(event.type, str(event.type))
+        text = f"{name} {short(event.path.decode())}"
         is_woken = client in self.waiting
         meaning = "is woken" if is_woken else "its own release"
         self.events += 1
@@ -119,7 +121,7 @@ class Traffic:
         clock = self._world.clock
         clock.call_at(
             clock.now_ms + DELAY_MS,
-            lambda: self.tell(client, HEAR, f"{text}: {meaning}", peers=[SERVERS], label=text),
+            lambda: self.tell(client, HEAR, f"{text}: {meaning}", peers=[SERVERS], label=name),
         )
 
     def released(self) -> None:
@@ -162,7 +164,7 @@ async def _main(world: SimWorld, kind: str, names: Sequence[str], story: Story) 
         for index, (name, client) in enumerate(zip(names, made, strict=True))
     ]
     await asyncio.gather(*contenders)
-    await asyncio.sleep(HOLD_S)
+    await pass_time(HOLD_S)
     traffic.released()
     traffic.end()
     for client in made:
@@ -171,7 +173,7 @@ async def _main(world: SimWorld, kind: str, names: Sequence[str], story: Story) 
 
 
 async def _contend(index: int, name: str, wanted: Lock | ExclusiveLock, traffic: Traffic, order: list[str]) -> None:
-    await asyncio.sleep(index * GAP_S)
+    await pass_time(index * GAP_S)
     traffic.tell(name, STATE, "wants the lock", label="WAITING")
     traffic.waiting[name] = None
     held: Held
@@ -179,7 +181,7 @@ async def _contend(index: int, name: str, wanted: Lock | ExclusiveLock, traffic:
         order.append(name)
         del traffic.waiting[name]
         traffic.tell(name, STATE, f"has the lock, {short(held.path)}", label="HOLDING")
-        await asyncio.sleep(HOLD_S)
+        await pass_time(HOLD_S)
         traffic.released()
         traffic.tell(name, STATE, "releases it", label="DONE")
 

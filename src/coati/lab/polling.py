@@ -1,8 +1,8 @@
 """Election by polling: a server asks all others whom they vote for, again and again, until one has more than half.
 
-A small machine of the lab's own, beside which fast leader election shows what it does better. After the working
-principle of ZooKeeper that older books give (section 10, rows 32 to 35 of the specification; ZooKeeper had it as
-`electionAlg=0`, LeaderElection, until 3.6):
+A small machine of the lab's own, beside which fast leader election shows what it does better. It follows the working
+principle that introductions to ZooKeeper give (steps 5 to 8 of it; rows 32 to 35 of section 10 of the specification),
+which was that of ZooKeeper's first algorithm, `electionAlg=0`, class LeaderElection:
 - every server asks all others for their vote, and is answered with the leader that they recommend and the zxid of it;
   to begin with everybody recommends itself;
 - when all have answered, or `ANSWER_MS` is over, the votes are counted. Who has more than half of all is the leader;

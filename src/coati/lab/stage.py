@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -143,7 +144,7 @@ class StageClient:
             stage.tell(CLIENT, HEAR, text, peers=[str(self._sid)], sent_ms=sent_ms, label=label)
 
         for reply in self._raw.replies[known:]:
-            stage.cluster.clock.call_at(stage.cluster.clock.now_ms + DELAY_MS, lambda reply=reply: arrive(reply))  # type: ignore[misc]
+            stage.cluster.clock.call_at(stage.cluster.clock.now_ms + DELAY_MS, partial(arrive, reply))
 
 
 class Stage:
