@@ -115,8 +115,8 @@ def is_directory(path: str) -> bool:
 
 
 def real_file(path: str) -> str:
-    """The path of a file that the user named, links followed. Raises StorageFailed unless it is a plain file."""
-    found = os.path.realpath(path)
+    """The path of a file that the user named, a link followed. Raises StorageFailed unless it is a plain file."""
+    found = os.path.realpath(path) if os.path.islink(path) else path
     with reading(path):
         if real_disk().is_file(found):
             return found

@@ -54,7 +54,7 @@ def plan(path: str) -> Repair | None:
     """What there is to cut off; None for a log that a server takes as it is. Raises StorageFailed, StorageCorrupt when
     not even the header is sound."""
     disk = real_disk()
-    scan = LogScan(disk, real_file(path)).run()
+    scan = LogScan(disk, os.path.abspath(real_file(path))).run()
     if scan.damage is None:
         return None
     if scan.position < format.HEADER_BYTES:
