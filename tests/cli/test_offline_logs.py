@@ -366,6 +366,23 @@ def test_a_purge_keeps_three_snapshots_and_their_logs(copy: Path) -> None:
     assert "nothing to remove" in done.err
 
 
+def test_logs_in_a_directory_of_their_own(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs" / "version-2").mkdir(parents=True)
+    for path in logs_of(copy):
+        path.rename(tmp_path / "logs" / "version-2" / path.name)
+    where = (str(copy), "--log-dir", str(tmp_path / "logs"))
+    assert kit.run("log", "verify", *where).code == exits.DONE
+    assert kit.run("log", "replay", *where, "--until", hex(LAST_ZXID), "get", "/plain").code == exits.DONE
+    shown = kit.run("undelete", "/plain", "--at", "0x20", "--data-dir", *where)
+    assert (shown.code, shown.text) == (exits.DONE, "create /plain hello\n")
+    doomed = [line.split("\t")[0] for line in kit.run("purge", *where, "--yes").lines]
+    assert any(str(tmp_path / "logs") in path for path in doomed)
+    assert not any(Path(path).exists() for path in doomed)
+    assert kit.run("log", "verify", *where).code == exits.DONE
+    # The logs alone: a server would refuse them, and there may be snapshots elsewhere.
+    assert kit.run("log", "verify", str(tmp_path / "logs")).lines[-1].split("\t")[1] == "note"
+
+
 def test_a_purge_does_not_count_damaged_snapshots(copy: Path) -> None:
     names = sorted((copy / "version-2").glob("snapshot.*"), key=lambda one: int(one.name[9:], 16))
     for path in names[-2:]:
