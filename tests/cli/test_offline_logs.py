@@ -94,7 +94,11 @@ def test_the_history_of_a_znode_ends_with_what_java_shows(java: Path) -> None:
         assert (last["version"], last["size"] or 0) == (stat["version"], stat["dataLength"])
         seen += 1
     assert seen > 5
-    done = kit.run("log", "history", "/never/was", str(java))
+    # Java logs the parts of a multi that it refused.
+    refused = rows(kit.run("-o", "jsonl", "log", "dump", str(java), "--path", "/never"))
+    assert {row["detail"] for row in refused} == {"refused with its multi"}
+    assert "/never" not in expected
+    done = kit.run("log", "history", "/never", str(java))
     assert (done.code, done.out) == (exits.DONE, b"")
     assert "no txn" in done.err
 
@@ -119,7 +123,7 @@ def test_multis_sessions_and_errors_are_taken_apart(tmp_path: Path) -> None:
         ("0x1", None, "create", "/b", "ephemeral"),
         ("0x2", "1/2", "create", "/a", None),
         ("0x2", "2/2", "setData", "/b", None),
-        ("0x3", "1/2", "error", None, None),
+        ("0x3", "1/2", "error", None, "refused with its multi"),
         ("0x3", "2/2", "error", None, "NoNode (-101)"),
         ("0x4", None, "error", None, "NodeExists (-110)"),
         ("0x5", None, "delete", "/a", None),
@@ -360,6 +364,23 @@ def test_a_purge_keeps_three_snapshots_and_their_logs(copy: Path) -> None:
     done = kit.run("purge", str(copy), "--yes")
     assert (done.code, done.out) == (exits.DONE, b"")
     assert "nothing to remove" in done.err
+
+
+def test_logs_in_a_directory_of_their_own(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs" / "version-2").mkdir(parents=True)
+    for path in logs_of(copy):
+        path.rename(tmp_path / "logs" / "version-2" / path.name)
+    where = (str(copy), "--log-dir", str(tmp_path / "logs"))
+    assert kit.run("log", "verify", *where).code == exits.DONE
+    assert kit.run("log", "replay", *where, "--until", hex(LAST_ZXID), "get", "/plain").code == exits.DONE
+    shown = kit.run("undelete", "/plain", "--at", "0x20", "--data-dir", *where)
+    assert (shown.code, shown.text) == (exits.DONE, "create /plain hello\n")
+    doomed = [line.split("\t")[0] for line in kit.run("purge", *where, "--yes").lines]
+    assert any(str(tmp_path / "logs") in path for path in doomed)
+    assert not any(Path(path).exists() for path in doomed)
+    assert kit.run("log", "verify", *where).code == exits.DONE
+    # The logs alone: a server would refuse them, and there may be snapshots elsewhere.
+    assert kit.run("log", "verify", str(tmp_path / "logs")).lines[-1].split("\t")[1] == "note"
 
 
 def test_a_purge_does_not_count_damaged_snapshots(copy: Path) -> None:

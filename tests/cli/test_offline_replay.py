@@ -139,6 +139,20 @@ def test_what_is_not_there(java: Path) -> None:
         assert "usage: coati log" in kit.run(*help_of, "--help").text
 
 
+def test_a_skipped_snapshot_is_told(tmp_path: Path) -> None:
+    source = golden()[0] / "version-2"
+    for name in ("snapshot.0", "log.1"):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    (tmp_path / "snapshot.4").write_bytes(b"ZKSN")
+    done = kit.run("log", "replay", str(tmp_path), "--until", "0x20", "get", "/plain")
+    assert (done.code, done.out) == (exits.DONE, b"hello")
+    assert f"skipped: {tmp_path}/snapshot.4 at byte 4: the file ends" in done.err
+    done = kit.run("undelete", "/plain", "--at", "0x20", "--data-dir", str(tmp_path))
+    assert (done.code, done.out) == (exits.DONE, b"create /plain hello\n")
+    assert "skipped: " in done.err
+    assert kit.run("-q", "log", "replay", str(tmp_path), "--until", "0x20", "get", "/plain").err == ""
+
+
 # Undeleting
 
 

@@ -22,7 +22,7 @@ from coati.testing.disk import SimDisk
 from coati.wire.txns import decode_txn
 from tests.core.kit import Core, image
 from tests.core.workload import Workload
-from tests.storage.kit import golden, log_bytes
+from tests.storage.kit import ROOT, golden, log_bytes, snapshot_bytes
 
 COUNT: Final = 120
 
@@ -166,3 +166,51 @@ def test_every_zxid_of_what_java_wrote_has_the_digest_that_java_wrote() -> None:
             past = past_at(directory, Moment(zxid, None))
             assert (past.zxid, past.notes) == (zxid, []), f"{path} {zxid:#x}"
             assert past.tree.digest_mismatches == 0
+
+
+def test_a_snapshot_that_java_wrote_while_it_went_on_is_none_of_its_own_zxid() -> None:
+    """snapshot.4f of 3.8.0 has the txn 0x50 in it: the tree at 0x4f is made from an older one."""
+    fuzzy = 0
+    for path in golden():
+        directory = find(str(path))
+        for zxid, name in directory.snapshots():
+            past = past_at(directory, Moment(zxid, None))
+            assert (past.zxid, past.notes) == (zxid, [])
+            fuzzy += past.base != name
+            first = [node.mzxid() for node in past.tree.nodes.values()]
+            assert max(first) <= zxid
+    assert fuzzy > 3
+
+
+def test_damage_behind_the_place_is_none_of_its_business(tmp_path: Path) -> None:
+    directory = tmp_path / "version-2"
+    history = History(directory, 4)
+    for path in directory.glob("log.*"):
+        path.unlink()
+    for path in directory.glob("snapshot.*"):
+        if path.name != "snapshot.0":
+            path.unlink()
+    whole = log_bytes(history.core.log)
+    sound = len(log_bytes(history.core.log[:50]))
+    (directory / "log.1").write_bytes(whole[:sound] + b"\xff" + whole[sound + 1 :])
+    assert image(past_at(find(str(tmp_path)), Moment(50, None)).tree) == history.images[50][0]
+    with pytest.raises(StorageCorrupt, match=f"log.1 at byte {sound}: "):
+        past_at(find(str(tmp_path)), Moment(51, None))
+    with pytest.raises(StorageCorrupt, match=f"log.1 at byte {sound}: "):
+        past_at(find(str(tmp_path)), Moment(None, history.times[60][0]))
+
+
+def test_a_txn_that_is_none_and_a_snapshot_that_is_no_tree(tmp_path: Path) -> None:
+    history = History(tmp_path / "version-2", 0)
+    for path in (tmp_path / "version-2").iterdir():
+        path.unlink()
+    (tmp_path / "version-2" / "log.1").write_bytes(log_bytes([*history.core.log[:9], history.core.log[9][:33]]))
+    with pytest.raises(StorageCorrupt, match="the txn 0xa at or after here"):
+        past_at(find(str(tmp_path)), Moment(10, None))
+    orphan = (b"/a/b", b"", -1, 1, 1, 0, 0, 0, 0, 0, 0, 1)
+    (tmp_path / "version-2" / "snapshot.5").write_bytes(snapshot_bytes([ROOT, orphan]))
+    past = past_at(find(str(tmp_path)), Moment(9, None))
+    assert "comes before its parent" in past.notes[0]
+    (tmp_path / "version-2" / "log.1").write_bytes(log_bytes([]))
+    with pytest.raises(StorageFailed, match="there is none at all"):
+        past_at(find(str(tmp_path)), Moment(None, 1))

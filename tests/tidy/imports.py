@@ -92,7 +92,7 @@ ROOMS: Final[dict[str, Room]] = {
     # What operators ask servers besides the client port's operations: words, metrics, configurations.
     "coati.admin": Room(("coati.client", "coati.errors", "coati.server.config"), None),
     # Data directories without a server: what the storage commands are made of, and the simulator's stories.
-    "coati.offline": Room((*GROUND, "coati.core", "coati.storage"), ("datetime", "errno", "json", "os")),
+    "coati.offline": Room((*GROUND, "coati.core", "coati.storage"), ("datetime", "errno", "json", "os", "shlex")),
     "coati.lab": Room(
         (*GROUND, "coati.core", "coati.zab", "coati.testing", "coati.recipes"),
         ("asyncio", "html", "random", "textwrap"),

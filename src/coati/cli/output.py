@@ -188,8 +188,7 @@ def _inside(value: Cell) -> Cell:
         return value
     if isinstance(value, Mapping):
         return _plain(value)
-    if isinstance(value, bytes):
-        return value
+    assert not isinstance(value, bytes), "bytes are under a name, or in a list"
     return [_plain({"data": one}) if isinstance(one, bytes) else _inside(one) for one in value]
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from coati.cli.exits import REFUSED, USAGE, CommandError, code_of
 from coati.cli.online import OnlineCall, OnlineCommand
+from coati.cli.output import printable
 from coati.client.ops import Create, MultiError, multi_body
 from coati.client.types import ACL, OPEN, Mode, Perm
 from coati.errors import NoNode
@@ -77,7 +78,7 @@ def _op(revival: Revival) -> Create:
 
 def _show(call: OnlineCall, found: Plan) -> None:
     for path in found.ephemerals:
-        call.note(f"left out, as it was ephemeral: {path}")
+        call.note(f"left out, as it was ephemeral: {printable(path)}")
     if call.out.is_structured:
         with call.out.table("op", "path", "data", "mode", "ttl", "acl") as table:
             for op in map(_op, found.revivals):
@@ -86,8 +87,11 @@ def _show(call: OnlineCall, found: Plan) -> None:
     for revival in found.revivals:
         if revival.is_beyond_words:
             acl = ",".join(map(str, _op(revival).acl or ()))
-            call.out.text(f"# the ACL of the next line cannot be written in it, and is set with --yes: {acl}")
-        call.out.text(revival.line())
+            call.out.text(
+                f"# the ACL of the next line cannot be written in it, and is set with --yes: {printable(acl)}"
+            )
+        line = revival.line()
+        call.out.text(printable(line) if call.out.is_terminal else line)
 
 
 async def _apply(call: OnlineCall, ops: list[Create]) -> None:

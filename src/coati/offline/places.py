@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from coati.errors import StorageFailed
+from coati.errors import StorageCorrupt, StorageFailed
 from coati.storage import format
 from coati.storage.disk import RealDisk
 from coati.storage.recovery import Places, list_logs, list_snapshots
@@ -51,7 +51,10 @@ def refused(error: OSError, path: str) -> StorageFailed:
 
 
 class Directory:
-    """The directory of one server's data, `places` being where its snapshots and logs are (often one directory)."""
+    """The directory of one server's data, `places` being where its snapshots and logs are (often one directory).
+
+    Listing raises StorageFailed, and StorageCorrupt for a name of theirs that is no plain file.
+    """
 
     def __init__(self, disk: RealDisk, places: Places) -> None:
         self.disk = disk
@@ -61,13 +64,21 @@ class Directory:
         """Zxid of the name and path of each log, oldest first."""
         with reading(self.places.logs):
             zxids = list_logs(self.disk, self.places.logs)
-        return [(zxid, f"{self.places.logs}/{format.log_name(zxid)}") for zxid in zxids]
+        return self._plain([(zxid, f"{self.places.logs}/{format.log_name(zxid)}") for zxid in zxids])
 
     def snapshots(self) -> list[tuple[int, str]]:
         """The same of the snapshots, newest first."""
         with reading(self.places.snapshots):
             names = list_snapshots(self.disk, self.places.snapshots)
-        return [(name.zxid, f"{self.places.snapshots}/{name.name}") for name in names]
+        return self._plain([(name.zxid, f"{self.places.snapshots}/{name.name}") for name in names])
+
+    def _plain(self, found: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Refuses what a server refuses: a directory, a link, or a pipe, which nobody would write to."""
+        for _, path in found:
+            with reading(path):
+                if not self.disk.is_file(path):
+                    raise StorageCorrupt(path, 0, "this is no plain file", "Move it away")
+        return found
 
 
 def find(given: str, log_dir: str | None = None) -> Directory:
@@ -104,8 +115,8 @@ def is_directory(path: str) -> bool:
 
 
 def real_file(path: str) -> str:
-    """The path of a file that the user named, links followed. Raises StorageFailed unless it is a plain file."""
-    found = os.path.realpath(path)
+    """The path of a file that the user named, a link followed. Raises StorageFailed unless it is a plain file."""
+    found = os.path.realpath(path) if os.path.islink(path) else path
     with reading(path):
         if real_disk().is_file(found):
             return found

@@ -38,6 +38,9 @@ class PurgePlan:
         self._keep = keep
         self._valid: dict[str, None] = {}
         note = f"{directory.places.snapshots}/{NOTE}"
+        # Refuses what is no plain file.
+        directory.logs()
+        directory.snapshots()
         with reading(directory.places.snapshots):
             if directory.disk.exists(note):
                 raise StorageFailed(f"{note}: a leader's snapshot is being installed; start the server once")

@@ -5,7 +5,6 @@ The only code here that changes a file, with `purge`. Order: the copy is durable
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Final
 
@@ -55,7 +54,7 @@ def plan(path: str) -> Repair | None:
     """What there is to cut off; None for a log that a server takes as it is. Raises StorageFailed, StorageCorrupt when
     not even the header is sound."""
     disk = real_disk()
-    scan = LogScan(disk, real_file(path)).run()
+    scan = LogScan(disk, os.path.abspath(real_file(path))).run()
     if scan.damage is None:
         return None
     if scan.position < format.HEADER_BYTES:
@@ -138,17 +137,16 @@ def _free_name(disk: Disk, path: str) -> str:
 
 
 def _copy(disk: Disk, source: str, target: str) -> None:
+    """All of it, durable; or nothing, when the disk is full."""
     reader = disk.open_read(source)
+    writer = disk.create(target)
     try:
-        writer = disk.create(target)
-        try:
-            while data := reader.read(READ_BYTES):
-                writer.append(data)
-            writer.sync()
-        except OSError as error:
-            writer.truncate(0)
-            raise OSError(error.errno or errno.EIO, error.strerror or "", target) from error
-        finally:
-            writer.close()
+        while data := reader.read(READ_BYTES):
+            writer.append(data)
+        writer.sync()
+    except OSError as error:
+        disk.remove(target)
+        raise OSError(error.errno, error.strerror, target) from error
     finally:
+        writer.close()
         reader.close()

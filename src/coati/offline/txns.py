@@ -36,8 +36,9 @@ _LETTERS: Final = (
     (codes.PERM_WRITE, "w"),
     (codes.PERM_ADMIN, "a"),
 )
-# Why an ephemeral was deleted, and what one is created as.
+# Why an ephemeral was deleted, why a change is none, and what an ephemeral is created as.
 CLOSED: Final = "its session was closed"
+REFUSED: Final = "refused with its multi"
 EPHEMERAL: Final = "ephemeral"
 _MASK40: Final = (1 << 40) - 1
 
@@ -85,7 +86,7 @@ def steps_of(record: TxnRecord) -> list[Step]:
         steps.append(_step(part.type, read_record(part.type, Reader(data, 0, len(data), len(data)))))
     if any(step.err for step in steps):
         # A multi is all or nothing.
-        steps = [step if step.err else step._replace(err=RUNTIME_INCONSISTENCY) for step in steps]
+        steps = [step if step.err else step._replace(err=RUNTIME_INCONSISTENCY, detail=REFUSED) for step in steps]
     return steps
 
 
