@@ -175,6 +175,7 @@ def test_auth_hash_reads_the_password() -> None:
     assert kit.run("auth", "hash", "bob", stdin=b"secret").text == f"{BOB}\n"
     found = json.loads(kit.run("-o", "json", "auth", "hash", "bob", stdin=b"secret\r\nx").out)
     assert found == {"scheme": "digest", "id": BOB}
+    assert kit.run("auth", "hash", "bob", stdin=b"\xff").code == exits.USAGE
 
 
 def test_auth_hash_asks_twice(monkeypatch: pytest.MonkeyPatch) -> None:

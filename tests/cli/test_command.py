@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,20 @@ def test_a_fault_of_ours_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
     done = kit.run("broken")
     assert done.code == exits.BUG
     assert "please report it" in done.err
+
+
+def test_a_process_without_standard_files(hosts: str) -> None:
+    """Closed by its parent; the data go nowhere, and not into the socket."""
+    command = [sys.executable, "-m", "coati", "-s", hosts, "get", "/"]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} <&- >&- 2>&-"], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_disk_that_is_full_is_told_once(hosts: str) -> None:
+    command = [sys.executable, "-m", "coati", "-s", hosts, "count", "/"]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} > /dev/full"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr == "coati count: [Errno 28] No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from coati import __version__
-from coati.cli.main import main, split
+from coati.cli.main import main, process, split
 from coati.cli.table import GROUPS, Entry, commands
 
 
@@ -47,6 +48,14 @@ def test_arguments_go_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main() == 0
     monkeypatch.setitem(GROUPS["tools"], "testing", Entry("tests.cli.probe:main", "for a test"))
     assert main(["testing", "1", "two"]) == 42
+
+
+def test_a_process_ends_without_looking_for_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[bool] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.setitem(GROUPS["tools"], "testing", Entry("tests.cli.probe:main", "for a test"))
+    monkeypatch.setattr(sys, "argv", ["coati", "testing", "1", "two"])
+    assert (process(), frozen) == (42, [True])
 
 
 def test_flags_may_stand_before_the_command() -> None:

@@ -179,7 +179,10 @@ def _hash(call: OnlineCall, user: str) -> None:
         if getpass.getpass("again: ") != password:
             raise CommandError("these are two passwords", USAGE)
     else:
-        password = call.streams.stdin.readline().decode().rstrip("\r\n")
+        try:
+            password = call.streams.stdin.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise CommandError("the password is no text in UTF-8", USAGE) from None
     if not password:
         raise CommandError("a password is not empty", USAGE)
     identity = digest_id(user, password)

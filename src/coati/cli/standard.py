@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def keep_standard_files() -> None:
@@ -15,6 +16,10 @@ def keep_standard_files() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The interpreter found it closed when it started.
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def forget_stdout() -> None:
