@@ -23,12 +23,36 @@ LIMIT_S = 30.0
 SHOW = "import os,sys; print(os.environ['ZK_EVENT'], os.environ['ZK_PATH'], sys.stdin.read())"
 
 
+class Out(io.BytesIO):
+    """Tells when something was written to it."""
+
+    def __init__(self, heard: asyncio.Event) -> None:
+        super().__init__()
+        self.heard = heard
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # of all buffers it gets bytes
+        self.heard.set()
+        return super().write(data)
+
+
+class Err(io.StringIO):
+    """As `Out`."""
+
+    def __init__(self, heard: asyncio.Event) -> None:
+        super().__init__()
+        self.heard = heard
+
+    def write(self, text: str) -> int:
+        self.heard.set()
+        return super().write(text)
+
+
 @dataclass
 class Run:
     """A command that runs, and another client beside it."""
 
-    out: io.BytesIO
-    err: io.StringIO
+    out: Out
+    err: Err
     task: asyncio.Task[int]
 
     async def says(self, text: str) -> None:
@@ -36,7 +60,8 @@ class Run:
         async with asyncio.timeout(LIMIT_S):
             while text not in self.err.getvalue() + self.out.getvalue().decode():
                 assert not self.task.done(), self.err.getvalue()
-                await asyncio.sleep(0.005)
+                self.out.heard.clear()
+                await self.out.heard.wait()
 
     async def end(self) -> int:
         async with asyncio.timeout(LIMIT_S):
@@ -52,11 +77,13 @@ def beside(hosts: str, *argv: str, story: Story, shared: bool = False) -> kit.Do
     async def main() -> kit.Done:
         _, (name, *rest) = split(argv)
         command = {"watch": WATCH, "wait": WAIT}[name]
-        out, err = io.BytesIO(), io.StringIO()
+        heard = asyncio.Event()
+        out, err = Out(heard), Err(heard)
         async with coati.Client(hosts) as zk:
             options = command.parser().parse_args(["-s", hosts, *rest])
             call = OnlineCall(name, options, Streams(io.BytesIO(), out, err), zk if shared else None)
             run = Run(out, err, asyncio.ensure_future(_coded(call, command.coroutine(call))))
+            run.task.add_done_callback(lambda task: heard.set())
             try:
                 await story(run, zk)
                 code = await run.end()
