@@ -17,6 +17,8 @@ from coati.cli.command import Streams, guarded
 from coati.cli.main import split
 from coati.cli.online import OnlineCall
 from coati.cli.watching import WAIT, WATCH
+from coati.client.types import Event, EventType
+from coati.client.watching import Watch
 from tests.cli import kit
 
 LIMIT_S = 30.0
@@ -236,6 +238,44 @@ def test_the_end_of_the_session_is_told(hosts: str, argv: list[str]) -> None:
     done = beside(hosts, *argv, story=story, shared=True)
     assert (done.code, done.out) == (exits.LOST, b"")
     assert "session is over" in done.err
+
+
+def test_a_gap_is_an_event(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gap(Watch):
+        async def _next(self) -> Event:
+            await super()._next()
+            return Event(EventType.RESYNC, "/a", 7)
+
+    monkeypatch.setattr("coati.client.client.Watch", Gap)
+
+    async def story(run: Run, zk: coati.Client) -> None:
+        await run.says("watching /a")
+        await zk.create("/a")
+
+    done = beside(hosts, "watch", "/a", "--once", "--data", story=story)
+    assert (done.code, done.lines) == (exits.DONE, ["resync\t/a"])
+
+
+@pytest.mark.parametrize("argv", [["watch", "/a"], ["wait", "/a", "--exists"]])
+def test_a_request_that_is_not_answered_is_no_end_of_the_time(
+    hosts: str, argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*args: object) -> int:
+        raise coati.OperationTimeout("/a")
+
+    for name in ("_follow", "_until"):
+        monkeypatch.setattr(f"coati.cli.watching.{name}", fails)
+    assert beside(hosts, *argv, "--for", "1h", story=nothing).code == exits.NO_CONNECTION
+
+
+def test_what_is_gone_before_it_is_read_has_no_data(hosts: str) -> None:
+    async def story(run: Run, zk: coati.Client) -> None:
+        await run.says("watching /a")
+        async with zk.transaction() as t:
+            t.create("/a", b"one")
+            t.delete("/a")
+
+    assert beside(hosts, "watch", "/a", "--once", "--data", story=story).lines == ["created\t/a"]
 
 
 @pytest.mark.parametrize(

@@ -173,9 +173,8 @@ GREP = OnlineCommand(
 
 def _du_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", default="", help="where; default /")
-    parser.add_argument("-d", "--depth", type=int, default=1, metavar="N", help="subtrees down to this level; 1")
+    parser.add_argument("-d", "--depth", type=int, metavar="N", help="subtrees down to this level; 1")
     parser.add_argument("--top", type=int, metavar="N", help="the N largest subtrees of all levels, or down to -d")
-    parser.set_defaults(depth=None)
 
 
 class _Sums:
