@@ -1,8 +1,8 @@
 """The bulk commands on a large tree: `python -m tools.bench_cli --znodes 1000000 --shapes tree wide deep`.
 
 Fills a coati server with each shape in turn and runs export, find, du and import as processes of their own. Shows
-znodes a second by the clock, what the command took of a processor, and the most memory it had. The processor's time is hardly
-touched by what else the machine does.
+znodes a second by the clock, what the command took of a processor, and the most memory it had. The processor's time is
+hardly touched by what else the machine does.
 
 Shapes: `tree` has a thousand children below each parent, `wide` has one parent, `deep` is a binary tree.
 """

@@ -289,6 +289,10 @@ def test_what_may_not_be_read_is_not_moved(cli: kit.Cli, zk: Client) -> None:
     done = cli("mv", "/a", "/b")
     assert done.code == exits.REFUSED
     assert zk.exists("/b") is None
+    zk.create("/hides", acl=[*MINE, *READABLE])
+    done = cli("mv", "/hides", "/b")
+    assert done.code == exits.REFUSED
+    assert "the ACL of /hides hides its hashes" in done.err
 
 
 # --- mirror and diff ------------------------------------------------------------------------------

@@ -170,6 +170,16 @@ def test_flags_stand_anywhere_and_behind_two_dashes_is_a_command(
     assert (options.words, options.x, options.child) == (words, True, child)
 
 
+def test_behind_two_dashes_nothing_is_a_flag() -> None:
+    parser = Parser()
+    parser.add_argument("word")
+    parser.add_argument("more", nargs="?")
+    parser.add_argument("-x", action="store_true")
+    for argv, found in ((["-x", "--", "-a", "-x"], ("-a", "-x", True)), (["--", "-x"], ("-x", None, False))):
+        options = parser.parse_args(argv)
+        assert (options.word, options.more, options.x) == found
+
+
 def test_commands_of_commands_keep_their_flags() -> None:
     parser = Parser()
     below = parser.add_subparsers(dest="what")

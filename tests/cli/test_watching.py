@@ -17,18 +17,44 @@ from coati.cli.command import Streams, guarded
 from coati.cli.main import split
 from coati.cli.online import OnlineCall
 from coati.cli.watching import WAIT, WATCH
+from coati.client.types import Event, EventType
+from coati.client.watching import Watch
 from tests.cli import kit
 
 LIMIT_S = 30.0
 SHOW = "import os,sys; print(os.environ['ZK_EVENT'], os.environ['ZK_PATH'], sys.stdin.read())"
 
 
+class Out(io.BytesIO):
+    """Tells when something was written to it."""
+
+    def __init__(self, heard: asyncio.Event) -> None:
+        super().__init__()
+        self.heard = heard
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # of all buffers it gets bytes
+        self.heard.set()
+        return super().write(data)
+
+
+class Err(io.StringIO):
+    """As `Out`."""
+
+    def __init__(self, heard: asyncio.Event) -> None:
+        super().__init__()
+        self.heard = heard
+
+    def write(self, text: str) -> int:
+        self.heard.set()
+        return super().write(text)
+
+
 @dataclass
 class Run:
     """A command that runs, and another client beside it."""
 
-    out: io.BytesIO
-    err: io.StringIO
+    out: Out
+    err: Err
     task: asyncio.Task[int]
 
     async def says(self, text: str) -> None:
@@ -36,7 +62,8 @@ class Run:
         async with asyncio.timeout(LIMIT_S):
             while text not in self.err.getvalue() + self.out.getvalue().decode():
                 assert not self.task.done(), self.err.getvalue()
-                await asyncio.sleep(0.005)
+                self.out.heard.clear()
+                await self.out.heard.wait()
 
     async def end(self) -> int:
         async with asyncio.timeout(LIMIT_S):
@@ -52,11 +79,13 @@ def beside(hosts: str, *argv: str, story: Story, shared: bool = False) -> kit.Do
     async def main() -> kit.Done:
         _, (name, *rest) = split(argv)
         command = {"watch": WATCH, "wait": WAIT}[name]
-        out, err = io.BytesIO(), io.StringIO()
+        heard = asyncio.Event()
+        out, err = Out(heard), Err(heard)
         async with coati.Client(hosts) as zk:
             options = command.parser().parse_args(["-s", hosts, *rest])
             call = OnlineCall(name, options, Streams(io.BytesIO(), out, err), zk if shared else None)
             run = Run(out, err, asyncio.ensure_future(_coded(call, command.coroutine(call))))
+            run.task.add_done_callback(lambda task: heard.set())
             try:
                 await story(run, zk)
                 code = await run.end()
@@ -209,6 +238,44 @@ def test_the_end_of_the_session_is_told(hosts: str, argv: list[str]) -> None:
     done = beside(hosts, *argv, story=story, shared=True)
     assert (done.code, done.out) == (exits.LOST, b"")
     assert "session is over" in done.err
+
+
+def test_a_gap_is_an_event(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gap(Watch):
+        async def _next(self) -> Event:
+            await super()._next()
+            return Event(EventType.RESYNC, "/a", 7)
+
+    monkeypatch.setattr("coati.client.client.Watch", Gap)
+
+    async def story(run: Run, zk: coati.Client) -> None:
+        await run.says("watching /a")
+        await zk.create("/a")
+
+    done = beside(hosts, "watch", "/a", "--once", "--data", story=story)
+    assert (done.code, done.lines) == (exits.DONE, ["resync\t/a"])
+
+
+@pytest.mark.parametrize("argv", [["watch", "/a"], ["wait", "/a", "--exists"]])
+def test_a_request_that_is_not_answered_is_no_end_of_the_time(
+    hosts: str, argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*args: object) -> int:
+        raise coati.OperationTimeout("/a")
+
+    for name in ("_follow", "_until"):
+        monkeypatch.setattr(f"coati.cli.watching.{name}", fails)
+    assert beside(hosts, *argv, "--for", "1h", story=nothing).code == exits.NO_CONNECTION
+
+
+def test_what_is_gone_before_it_is_read_has_no_data(hosts: str) -> None:
+    async def story(run: Run, zk: coati.Client) -> None:
+        await run.says("watching /a")
+        async with zk.transaction() as t:
+            t.create("/a", b"one")
+            t.delete("/a")
+
+    assert beside(hosts, "watch", "/a", "--once", "--data", story=story).lines == ["created\t/a"]
 
 
 @pytest.mark.parametrize(

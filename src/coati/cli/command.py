@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, TextIO
 
@@ -140,10 +141,13 @@ class Parser(argparse.ArgumentParser):
         if self.get_default("child") is not None and "--" in given:
             at = given.index("--")
             given, child = given[:at], given[at + 1 :]
-        try:
-            options = self.parse_intermixed_args(given, namespace)
-        except TypeError:
-            # Commands of commands: their flags belong where they are.
+        options = None
+        if "--" not in given:
+            # With it, the usual way: what is behind it are arguments, whatever they look like.
+            with suppress(TypeError):
+                # Not for commands of commands: their flags belong where they are.
+                options = self.parse_intermixed_args(given, namespace)
+        if options is None:
             options = super().parse_args(given, namespace)
         if child is not None:
             options.child = child

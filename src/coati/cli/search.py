@@ -6,7 +6,6 @@ import argparse
 import fnmatch
 import heapq
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Final
@@ -17,6 +16,7 @@ from coati.cli.exits import CHECK_FAILED, USAGE, CommandError
 from coati.cli.online import OnlineCall, OnlineCommand
 from coati.cli.output import Cell
 from coati.cli.walking import Walk, Znode, walked
+from coati.recipes.wallclock import wall_clock
 
 _WILD: Final = re.compile(r"[*?\[]")
 _UNSIGNED: Final = (1 << 64) - 1
@@ -95,7 +95,7 @@ def _question(call: Call) -> tuple[str, list[Test]]:
 
 
 def _stat_tests(options: argparse.Namespace) -> Iterator[Test]:
-    now_ms = time.time() * 1000
+    now_ms = wall_clock() * 1000
     if options.owner is not None:
         yield lambda znode: znode.stat.ephemeral_owner == options.owner
     if options.ephemeral:
@@ -173,9 +173,8 @@ GREP = OnlineCommand(
 
 def _du_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", default="", help="where; default /")
-    parser.add_argument("-d", "--depth", type=int, default=1, metavar="N", help="subtrees down to this level; 1")
+    parser.add_argument("-d", "--depth", type=int, metavar="N", help="subtrees down to this level; 1")
     parser.add_argument("--top", type=int, metavar="N", help="the N largest subtrees of all levels, or down to -d")
-    parser.set_defaults(depth=None)
 
 
 class _Sums:

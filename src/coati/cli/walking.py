@@ -96,7 +96,7 @@ class Walk:
         self._held = 0
         self._names = 0
         self._size = FIRST_BATCH
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self.refused = 0
         self.named: list[str] = []
 
@@ -110,7 +110,9 @@ class Walk:
                 if ready:
                     yield ready
                 elif self._front.after is not None:
-                    done, self._tasks = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                    done = [task for task in self._tasks if task.done()]
+                    self._tasks = [task for task in self._tasks if not task.done()]
                     for task in done:
                         task.result()
         finally:
@@ -142,7 +144,7 @@ class Walk:
             spots = self._next_spots()
             if not spots:
                 return
-            self._tasks.add(asyncio.ensure_future(self._ask(spots)))
+            self._tasks.append(asyncio.ensure_future(self._ask(spots)))
 
     def _next_spots(self) -> list[_Spot]:
         """What to ask for in the next request: znodes to read, and znodes whose children to list."""

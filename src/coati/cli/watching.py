@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import io
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeVar
 
 from coati.cli.arguments import duration
@@ -16,7 +16,6 @@ from coati.cli.online import OnlineCall, OnlineCommand
 from coati.cli.output import Cell
 from coati.client.streams import Stream
 from coati.client.types import Event, EventType, Node
-from coati.client.watching import Watch
 from coati.errors import NoNode
 from coati.recipes.client import Client
 
@@ -50,7 +49,7 @@ async def _watch(call: OnlineCall) -> int | None:
             return CHECK_FAILED if options.once else DONE
 
 
-async def _follow(call: OnlineCall, zk: Client, events: Watch) -> int:
+async def _follow(call: OnlineCall, zk: Client, events: AsyncIterator[Event]) -> int:
     options = call.options
     async for event in events:
         if zk.is_closed:
