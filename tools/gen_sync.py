@@ -69,6 +69,7 @@ def names(text: str) -> frozenset[str]:
 CLIENT: Final = "coati.sync.client"
 VIEWS: Final = "coati.sync.views"
 RECIPES: Final = "coati.sync.recipes"
+PATTERNS: Final = "coati.sync.patterns"
 BRIDGE: Final = "coati.sync.bridge"
 
 CLIENT_DOC = """\
@@ -110,6 +111,18 @@ SCHEDULER_WRITTEN = """\
     def run(self) -> None:
         \"\"\"Stands for the office and runs the jobs, here, whenever it has it; until interrupted.\"\"\"
         self._serve(self._it.run())
+"""
+JOIN_WRITTEN = """\
+    def join(self) -> Block[Member]:
+        \"\"\"A member while the block lasts. It may become the master: ask `is_master`, guard what you write.\"\"\"
+        return Block(showing(self._it.join(), lambda member: Member(member, self._on)), self._on)
+"""
+CONFIG_DOC = """\
+    \"\"\"The value of one znode, decoded: `with Config(zk, path, from_json(Settings)) as config`.
+
+    `default` holds while the znode is missing; without one, that is an error. `decode` raises ValueError or TypeError
+    for what it does not take; it runs on the thread of the loop, so it must not wait.
+    \"\"\"
 """
 # Of Held: not for users, or used by blocks only.
 INSIDE: Final = names("enter loss begin keep look let_go lose watch_again own settle is_kept end_ hold")
@@ -270,6 +283,21 @@ MIRRORS: Final = (
         here=names("election"),
         written=SCHEDULER_WRITTEN,
     ),
+    # Applications.
+    Mirror("coati.patterns.naming:NamingService", PATTERNS, here=names("path")),
+    Mirror(
+        "coati.patterns.config:Config",
+        PATTERNS,
+        here=names("value version"),
+        fields={"error": ("ValueError | None", "Why the newest data of the znode could not be taken, if so.")},
+        doc=CONFIG_DOC,
+    ),
+    Mirror(
+        "coati.patterns.membership:Member",
+        PATTERNS,
+        fields={"term": ("Term | None", "While it is the master: `term.guard()` keeps a former master's writes out.")},
+    ),
+    Mirror("coati.patterns.membership:Cluster", PATTERNS, skip=names("join"), written=JOIN_WRITTEN),
     Mirror(
         "coati.recipes.client:Client",
         CLIENT,
@@ -294,11 +322,15 @@ MIRRORS: Final = (
 
 # By class and what it is a class of, if that makes it another one here.
 BY_KEY: Final = {(mirror.origin, mirror.args): mirror for mirror in MIRRORS}
+# What asks for any client is given the one with all verbs.
+BASE_CLIENT: Final = "coati.client.client:BaseClient"
+BY_KEY[BASE_CLIENT, ""] = BY_KEY["coati.recipes.client:Client", ""]
 
 HEADERS: Final = {
     CLIENT: "Client: the async client's verbs, recipes and streams for threads, each of which waits.",
     VIEWS: "What a client of coati.sync gives besides values: watches, streams, caches, transactions, views.",
     RECIPES: "The recipes of coati.sync.Client: locks, offices, groups, queues and the like.",
+    PATTERNS: "The patterns for threads, made with a coati.sync.Client: names, configuration, membership.",
 }
 # What an interrupt that came too late for it takes back.
 UNDO: Final = {
@@ -891,10 +923,10 @@ class Page:
 
     def take_all(self, where: Origin, text: str) -> None:
         """What methods written by hand use."""
-        for word in sorted(set(re.findall(r"\b[A-Z]\w*\b|\boverload\b", re.sub(r'""".*?"""', "", text)))):
+        for word in sorted(set(re.findall(r"\b[A-Z]\w*\b|\boverload\b|\bshowing\b", re.sub(r'""".*?"""', "", text)))):
             if word in ("Callable", "overload"):
                 self.take("collections.abc" if word == "Callable" else "typing", word)
-            elif word == "Steps":
+            elif word in ("Steps", "Block", "showing"):
                 self.take(BRIDGE, word)
             elif word in where.names:
                 self.name(where, word)
@@ -902,8 +934,11 @@ class Page:
     def constructor(self, mirror: Mirror, member: Member) -> str:
         declared, passed = self.parameters(member)
         kind = self.original(mirror)
-        bridge = self.take(BRIDGE, "Bridge")
         head = f"    def __init__(self{', ' if declared else ''}{declared}) -> None:\n{docstring(member.fn, ' ' * 8)}"
+        for arg in member.fn.args.args:
+            if isinstance(arg.annotation, ast.Name) and member.where.names.get(arg.annotation.id) == BASE_CLIENT:
+                return f"{head}        super().__init__({kind}({passed}), {arg.arg}._on)\n"
+        bridge = self.take(BRIDGE, "Bridge")
         if mirror.base == "Opened":
             return f"{head}        it = {kind}({passed})\n        super().__init__(it, {bridge}(it))\n"
         return f"{head}        super().__init__({kind}({passed}), {bridge}())\n"
@@ -917,7 +952,7 @@ class Page:
 
 
 # Made by the user's own hand; all others come from a client.
-CONSTRUCTED: Final = names("Client Trigger")
+CONSTRUCTED: Final = names("Client Trigger NamingService Config Cluster")
 PROTOCOL: Final = names("__aenter__ __aexit__ __aiter__ __anext__")
 
 
@@ -964,7 +999,9 @@ def front() -> str:
     """The room's door: all classes, and what they stand on that has a meaning for users."""
     doors = {BRIDGE: ["OnLoss", "Polled", "Steps"]}
     for mirror in MIRRORS:
-        doors.setdefault(mirror.into, []).append(mirror.name)
+        # Patterns have a door of their own, as in asyncio.
+        if mirror.into != PATTERNS:
+            doors.setdefault(mirror.into, []).append(mirror.name)
     lines = ['"""coati.sync: the client for threads. Names from inside, and no code.\n\n' + WRITTEN + '"""\n']
     lines += [f"from {module} import (\n    {', '.join(sorted(found))},\n)" for module, found in sorted(doors.items())]
     everything = sorted(name for found in doors.values() for name in found)

@@ -23,6 +23,8 @@ async def slow(sim: SimWorld) -> AsyncIterator[tuple[coati.Client, coati.Client]
     async with coati.Client(sim.hosts, session_timeout=20.0, entropy=sim.random()) as zk:
         await zk.create("/there/a/b", parents=True)
         await zk.create("/there/c")
+        await zk.create("/other")
+        await zk.quota.set("/other", count=5)
         await zk.sync()
         was = sim.net.delay_ms
         sim.net.delay_ms = (int(TRIP_S * 500), int(TRIP_S * 500))
@@ -42,6 +44,8 @@ Verb = Callable[[coati.Client], Awaitable[object]]
         pytest.param(lambda zk: zk.create("/a/b/e", mode=coati.Mode.EPHEMERAL, parents=True), id="create ephemeral"),
         pytest.param(lambda zk: zk.chroot("/a/b").create("/c", parents=True), id="create in a view"),
         pytest.param(lambda zk: zk.typed(coati.TEXT).put("/a/b/c", "x"), id="typed put"),
+        pytest.param(lambda zk: zk.quota.set("/there", count=9), id="quota.set"),
+        pytest.param(lambda zk: zk.quota.list(), id="quota.list"),
         pytest.param(lambda zk: zk.delete_tree("/there"), id="delete_tree"),
     ],
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from coati.client.ops import Create, Delete, MultiError, Op, OpResult
 from coati.client.types import ANY, Node, Stat, join_path, parent_path, parents_of
@@ -68,6 +68,8 @@ class Verbs(Protocol):
 
     def walk(self, path: str = "/") -> AsyncIterator[Node]: ...
 
+    def bounded(self, verb: str, path: str) -> Self: ...
+
 
 class QuotaView:
     """`zk.quota`: in a view with a chroot, the paths are those of the view."""
@@ -95,6 +97,9 @@ class QuotaView:
         wanted = {} if count is None else {_HARD_COUNT if hard else _COUNT: count}
         if bytes is not None:
             wanted[_HARD_BYTES if hard else _BYTES] = bytes
+        return await self._bounded("quota.set", path)._set(path, wanted)
+
+    async def _set(self, path: str, wanted: dict[str, int]) -> Quota:
         where = self._where(path)
         full = self._chroot + path if path != "/" else self._chroot
         if await self._client.exists(full) is None:
@@ -113,6 +118,9 @@ class QuotaView:
         wanted = {_HARD_COUNT if hard else _COUNT: _UNSET} if count else {}
         if bytes:
             wanted[_HARD_BYTES if hard else _BYTES] = _UNSET
+        return await self._bounded("quota.unset", path)._unset(path, wanted)
+
+    async def _unset(self, path: str, wanted: dict[str, int]) -> Quota:
         where = self._where(path)
         for _ in range(ROUNDS):
             changed = await self._change(where, wanted)
@@ -125,6 +133,9 @@ class QuotaView:
 
     async def remove(self, path: str) -> bool:
         """Lifts all limits of a subtree; whether there were any."""
+        return await self._bounded("quota.remove", path)._remove(path)
+
+    async def _remove(self, path: str) -> bool:
         where = self._where(path)
         try:
             await self._client.multi([Delete(f"{where}/{LIMITS}"), Delete(f"{where}/{STATS}")])
@@ -154,10 +165,13 @@ class QuotaView:
         top = ROOT + self._chroot
         found = [
             _quota(parent_path(node.path)[len(top) :] or "/", parse(node.data))
-            async for node in self._client.walk(top)
+            async for node in self._client.bounded("quota.list", "/").walk(top)
             if node.name == LIMITS
         ]
         return sorted(found, key=lambda quota: quota.path)
+
+    def _bounded(self, verb: str, path: str) -> QuotaView:
+        return QuotaView(self._client.bounded(verb, path), self._chroot)
 
     def _where(self, path: str) -> str:
         full = self._chroot + path if path != "/" else self._chroot

@@ -74,10 +74,11 @@ class EphemeralKeeper:
             task.cancel()
         self._is_there = False
         self.lost.end()
-        # Requests of one session are done in order: what the task sent last comes before this.
         await insist(self._client, self._remove)
 
     async def _remove(self) -> None:
+        # What the task sent last comes before this, also over a connection that is gone.
+        await self._client.sync(self.path)
         stat = await self._client.exists(self.path)
         if stat is not None and self._is_ours(stat.ephemeral_owner):
             await self._client.delete(self.path, missing_ok=True)

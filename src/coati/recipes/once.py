@@ -108,6 +108,8 @@ class Once:
             raise
 
     async def _take_back(self, path: str, stamp: bytes) -> None:
+        # A create over a connection that is gone may be done after a read, but not after a sync.
+        await self._client.sync(path)
         with suppress(NoNode):
             node = await self._client.get(path)
             if node.data == stamp:

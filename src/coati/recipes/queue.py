@@ -345,6 +345,8 @@ class Queue:
         session_id = self._client.session.id
 
         async def give_back() -> None:
+            # A create over a connection that is gone may be done after a read, but not after a sync.
+            await self._client.sync(path)
             if await is_ours(self._client, path, stamp):
                 await self._client.delete(path, missing_ok=True)
 

@@ -9,6 +9,7 @@ Invariants: a deque in `_writes` or `_asked` is never empty; `count` is how many
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from coati.core.prepare import Request
 from coati.server.pipeline import Conn
@@ -56,6 +57,10 @@ class Errands:
         if not writes:
             del self._writes[session_id]
         return request
+
+    def under_way(self, session_id: int) -> Iterable[Request]:
+        """The writes of that session that have not come back."""
+        return self._writes.get(session_id, ())
 
     def forget(self, session_id: int) -> None:
         """The session is over: what it still asks for is refused, and nobody is there to be told."""
@@ -106,3 +111,24 @@ class Errands:
                 session.bucket_ms = session.deadline_ms
                 touched[session_id] = conn.timeout_ms
         return list(touched.items())
+
+
+class Inherited:
+    """In place of the connection that has sent a write: `conn`, on which its session is now, and whose reads wait."""
+
+    __slots__ = ("conn",)
+
+    def __init__(self, conn: Conn) -> None:
+        self.conn = conn
+
+
+def inherit(conn: Conn, writes: Iterable[Request]) -> None:
+    """A session is back: what `conn` reads waits for its writes of the connection before, if they are in flight here.
+
+    So it is in Java (CommitProcessor.pendingRequests), and clients rely on it that look for what they have made when
+    the answer was lost. At another server a read does not wait: only a sync does.
+    """
+    for request in writes:
+        if request.session_id == conn.session_id:
+            request.conn = Inherited(conn)
+            conn.on_proposed()

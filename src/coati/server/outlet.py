@@ -29,6 +29,12 @@ class Outlet:
             conn.is_dirty = True
             self.dirty.append(conn)
 
+    def mark(self, conn: Conn) -> None:
+        """It may have been given output."""
+        if conn.out and not conn.is_dirty:
+            conn.is_dirty = True
+            self.dirty.append(conn)
+
     def leave(self, conn: Conn) -> bool:
         """The connection is gone; whether a session was on it."""
         conn.is_closed = conn.is_done = conn.is_mute = True

@@ -28,7 +28,7 @@ from coati.core.tree import Tree
 from coati.core.watches import Watches
 from coati.errors import MARSHALLING_ERROR, SESSION_MOVED
 from coati.seams import Entropy
-from coati.server.errands import Errands
+from coati.server.errands import Errands, Inherited, inherit
 from coati.server.guard import Guard
 from coati.server.handshake import Handshake, HelloLimits, welcome
 from coati.server.login import Login
@@ -261,6 +261,8 @@ class Replica:
             if conn.session_id and not conn.is_greeted:
                 body = conn.timeout_ms.to_bytes(4, "big")
                 self._propose(conn, conn.session_id, 0, codes.OP_CREATE_SESSION, body, 0, 4)
+            elif conn.is_greeted:
+                inherit(conn, self.proposals)
         if conn.is_greeted:
             if not conn.is_barred:
                 pos = self._read_requests(conn, data, pos)
@@ -339,6 +341,7 @@ class Replica:
         """The leader's answer to the question whether that session lives."""
         conn = self._handshake.on_revalidated(session_id, is_alive)
         if conn is not None:
+            inherit(conn, self.proposals if self._leads else self.errands.under_way(session_id))
             self.on_received(conn, conn.take_rest())
 
     def on_sync_done(self, token: object) -> None:
@@ -522,6 +525,7 @@ class Replica:
 
     def _answer_ready(self, conn: Conn, zxid: int) -> None:
         """The reads that waited for the txn, counted as one batch: they came together, as a rule."""
+        self.count_updates()
         ready = conn.take_ready()
         if not ready:
             return
@@ -598,6 +602,11 @@ class Replica:
             conn = request.conn
             if isinstance(conn, Conn):
                 self._reply(conn, request)
+            elif isinstance(conn, Inherited):
+                heir = conn.conn
+                heir.outstanding -= 1
+                self._answer_ready(heir, change.zxid)
+                self.outlet.mark(heir)
         self._txns_to_snapshot -= 1
         if self._txns_to_snapshot <= 0:
             self.snapshot_is_due = True
@@ -648,7 +657,6 @@ class Replica:
         self._answered = request
         self._answered_count += 1
         if conn.waiting:
-            self.count_updates()
             self._answer_ready(conn, change.zxid)
         if op == codes.OP_CREATE_SESSION:
             conn.is_greeted = True

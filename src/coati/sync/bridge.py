@@ -323,6 +323,15 @@ async def on_the_loop(block: AbstractContextManager[T, bool | None]) -> AsyncGen
         yield got
 
 
+@asynccontextmanager
+async def showing(
+    block: AbstractAsyncContextManager[A, bool | None], wrap: Callable[[A], T]
+) -> AsyncGenerator[T, None]:
+    """The same block, and what it gives wrapped."""
+    async with block as got:
+        yield wrap(got)
+
+
 class _Asked(Exception):
     """The function's value is needed to go on."""
 

@@ -18,6 +18,8 @@ from coati.testing.ensemble import HasSession, Member, Token
 T_co = TypeVar("T_co", covariant=True)
 # How often a root is emptied anew because a connection was lost meanwhile.
 ATTEMPTS: Final = 10
+# A test may have made a large tree.
+EMPTY_S: Final = 60.0
 
 
 class Done(Protocol[T_co]):
@@ -143,7 +145,7 @@ async def _empty(keeper: BaseClient, path: str, found: dict[str, None]) -> None:
                 found[f"ephemeral {node.path} of {owner}, which is still open"] = None
     except NoNode:
         return
-    await keeper.delete_tree(path)
+    await keeper.with_options(timeout=EMPTY_S).delete_tree(path)
 
 
 class Faults:
