@@ -165,7 +165,10 @@ def lost(tmp_path: Path, hosts: str) -> tuple[Path, str]:
     """Logs of a subtree that was deleted since, and its path, whose parent the server has."""
     root = "/" + hosts.partition("/")[2] + "/lost"
     name = root.encode()
-    open_acl, mine = [ACL(31, Id("world", "anyone"))], [ACL(31, Id("digest", "me:x")), ACL(1, Id("world", "anyone"))]
+    open_acl, mine = (
+        [ACL(31, Id("world", "anyone"))],
+        [ACL(31, Id("digest", "me:016djjlksVQS5RgX3M7biBGyYwY=")), ACL(1, Id("world", "anyone"))],
+    )
     payloads = [
         create(1, codes.OP_CREATE, CreateTxn(name.rpartition(b"/")[0], b"", open_acl, False, 1)),
         create(2, codes.OP_CREATE, CreateTxn(name, b"it's here", open_acl, False, 1)),
@@ -187,7 +190,14 @@ def test_an_undelete_is_shown_and_nothing_is_asked_of_a_server(lost: tuple[Path,
     assert [shlex.split(line) for line in done.lines] == [
         ["create", root, "it's here"],
         ["create", "-c", "--b64", f"{root}/box", base64.b64encode(b"@file").decode()],
-        ["create", "--acl", "digest:me:x:cdrwa,world:anyone:r", "--b64", f"{root}/bytes", "AP8="],
+        [
+            "create",
+            "--acl",
+            "digest:me:016djjlksVQS5RgX3M7biBGyYwY=:cdrwa,world:anyone:r",
+            "--b64",
+            f"{root}/bytes",
+            "AP8=",
+        ],
         ["create", "--ttl", "90", "--b64", f"{root}/short", "LQ=="],
     ]
     assert f"left out, as it was ephemeral: {root}/gone" in done.err
@@ -209,6 +219,15 @@ def test_an_undelete_brings_all_of_it_back(lost: tuple[Path, str], server: Serve
     assert kit.run("-s", server.address, "get", root).out == b"it's here"
     done = kit.run(*arguments, root, "--at", "5", "--yes")
     assert (done.code, f"{root}: NodeExists" in done.err) == (exits.CONFLICT, True)
+
+
+def test_what_is_shown_of_an_undelete_is_a_transaction(lost: tuple[Path, str], server: Server) -> None:
+    """To be read, changed perhaps, and given to `coati txn`."""
+    where, root = lost
+    shown = kit.run("undelete", root, "--at", "5", "-r", "--data-dir", str(where))
+    assert kit.run("-s", server.address, "txn", "-", stdin=shown.out).code == exits.DONE
+    assert kit.run("-s", server.address, "get", f"{root}/bytes").out == b"\x00\xff"
+    assert kit.run("-s", server.address, "get", f"{root}/box").out == b"@file"
 
 
 def test_what_cannot_be_undeleted(lost: tuple[Path, str]) -> None:

@@ -42,6 +42,12 @@ def test_txn_does_all(cli: kit.Cli, witness: Witness, tmp_path: Path) -> None:
     assert len({witness.stat(path).mzxid for path in ("/a", "/b", "/e", "/f0000000005")}) == 1
 
 
+def test_txn_takes_any_data_in_base64(cli: kit.Cli, witness: Witness) -> None:
+    done = cli("txn", "-", stdin=b"create --b64 /a AP8=\ncreate /b\nset /b --b64 QGZpbGU=\n")
+    assert done.code == exits.DONE, done.err
+    assert (witness.data("/a"), witness.data("/b")) == (b"\0\xff", b"@file")
+
+
 def test_txn_of_a_file_in_json(cli: kit.Cli, witness: Witness, tmp_path: Path) -> None:
     (tmp_path / "a.txn").write_text("create /a x\nset /a y\n")
     done = cli("-o", "json", "txn", f"{tmp_path}/a.txn")
@@ -82,6 +88,7 @@ def test_txn_does_nothing_where_one_is_refused(
         (b"set /a", "line 1: set: the following arguments are required: DATA"),
         (b"set /a 'x", "line 1: No closing quotation"),
         (b"set /a -", "no stdin here"),
+        (b"set /a --b64 'not base64'", "line 1: "),
         (b"set /a @/nowhere/x", "cannot be read"),
         (b"set /a x --version soon", "invalid int value"),
         (b"create --acl bob /a", "has the form scheme:id:perms"),
@@ -113,4 +120,4 @@ def test_txn_with_an_ephemeral_keeps_it(hosts: str, witness: Witness) -> None:
 
 
 def test_help_shows_the_grammar() -> None:
-    assert "create [-e] [-s] [-c] [--ttl S] [--acl ACL] PATH [DATA]" in kit.run("txn", "--help").text
+    assert "create [-e] [-s] [-c] [--ttl S] [--acl ACL] [--b64] PATH [DATA]" in kit.run("txn", "--help").text

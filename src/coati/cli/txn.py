@@ -6,6 +6,7 @@ A line is split as a shell does it; empty lines and those that begin with `#` co
 from __future__ import annotations
 
 import argparse
+import base64
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from coati.client.types import OPEN, Node
 GRAMMAR: Final = """
 grammar, one operation a line, quoted as in a shell:
   check  PATH [--version N]               the znode is there, with this version
-  create [-e] [-s] [-c] [--ttl S] [--acl ACL] PATH [DATA]
-  set    PATH DATA [--version N]
+  create [-e] [-s] [-c] [--ttl S] [--acl ACL] [--b64] PATH [DATA]
+  set    PATH DATA [--version N] [--b64]
   delete PATH [--version N]               rm is the same
   # a comment
-DATA is itself or @FILE; behind -- it may begin with a dash. All is done, or nothing.
+DATA is itself, @FILE or, with --b64, base64; behind -- it may begin with a dash. All is done, or nothing.
 """
 
 
@@ -54,7 +55,17 @@ def _path_and_version(parser: argparse.ArgumentParser) -> None:
     version_flag(parser)
 
 
+def _b64_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--b64", action="store_true")
+
+
+def _create_flags(parser: argparse.ArgumentParser) -> None:
+    create_flags(parser)
+    _b64_flag(parser)
+
+
 def _with_data(parser: argparse.ArgumentParser) -> None:
+    _b64_flag(parser)
     parser.add_argument("path", metavar="PATH")
     parser.add_argument("data", metavar="DATA")
     version_flag(parser)
@@ -62,7 +73,7 @@ def _with_data(parser: argparse.ArgumentParser) -> None:
 
 _FLAGS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "check": _path_and_version,
-    "create": create_flags,
+    "create": _create_flags,
     "set": _with_data,
     "delete": _path_and_version,
     "rm": _path_and_version,
@@ -95,7 +106,7 @@ def _op(call: OnlineCall, words: list[str]) -> Op:
         return Delete(path, options.version)
     if options.data == "-":
         raise CommandError("data comes from no stdin here; @FILE reads a file", USAGE)
-    data = call.given(options.data)
+    data = base64.b64decode(options.data, validate=True) if options.b64 else call.given(options.data)
     if name == "set":
         return Set(path, data, options.version)
     op = create_op(options, path, data)
