@@ -14,6 +14,7 @@ from tests.tidy.source import ROOT
 from tools.gen_sync import MIRRORS, VIEWS, CannotMirror, Member, Mirror, Page, origin, target
 
 GENERATOR = Path("tools/gen_sync.py")
+TEXTS = Path("tools/sync_texts.py")
 
 
 def check(root: Path) -> subprocess.CompletedProcess[str]:
@@ -28,7 +29,7 @@ def test_the_blocking_classes_are_up_to_date() -> None:
 
 
 def test_a_blocking_class_edited_by_hand_is_seen(tmp_path: Path) -> None:
-    for name in (GENERATOR, Path("pyproject.toml")):
+    for name in (GENERATOR, TEXTS, Path("pyproject.toml")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__", "server"))
