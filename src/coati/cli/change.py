@@ -279,7 +279,8 @@ async def _rm_trees(call: OnlineCall, zk: BaseClient, paths: list[str]) -> None:
     for path in paths:
         if await zk.exists(path) is None:
             raise missing(path)
-        deleted += await zk.delete_tree(path)
+        # As long as it takes: --timeout is of one answer, and a session that ends ends this too.
+        deleted += await zk.with_options(timeout=None).delete_tree(path)
     call.note(f"{deleted} {'znode' if deleted == 1 else 'znodes'} deleted")
 
 

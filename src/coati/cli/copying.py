@@ -120,7 +120,8 @@ class Writer:
         if change.entry is None:
             await self._settle(change.path)
             await self._flush()
-            self.count += await self._zk.delete_tree(self._place.below(change.path))
+            whole = self._zk.with_options(timeout=None)
+            self.count += await whole.delete_tree(self._place.below(change.path))
         elif change.sign == "+":
             await self.create(change.entry)
         else:

@@ -395,7 +395,7 @@ async def _deleteall(java: JavaCall) -> None:
         raise CommandError("deleteall / is refused: name the subtrees that shall go", REFUSED)
     if await java.zk.exists(path) is None:
         raise NoNode(path)
-    await java.zk.delete_tree(path, batch=max(1, java.number("b", 1000)))
+    await java.zk.with_options(timeout=None).delete_tree(path, batch=max(1, java.number("b", 1000)))
 
 
 # --- who may what -----------------------------------------------------------------------------------
