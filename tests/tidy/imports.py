@@ -97,6 +97,7 @@ ROOMS: Final[dict[str, Room]] = {
     ),
     "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
     "coati.cli.serve": Room(("coati", "coati.cli.command", "coati.errors", *SERVE), None),
+    "coati.cli.configfacts": Room(("coati.admin", "coati.cli", "coati.errors", "coati.server.config"), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
     "coati.cli.lab": Room(("coati.cli", "coati.errors", "coati.lab"), None),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),

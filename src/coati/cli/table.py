@@ -29,11 +29,13 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "metrics": Entry("coati.cli.status:METRICS", "list what servers count"),
         "events": Entry("coati.cli.who:EVENTS", "follow changes below a znode, and of the session"),
         "latency": Entry("coati.cli.status:LATENCY", "measure round trips to servers"),
+        "doctor": Entry("coati.cli.doctor:DOCTOR", "look for wrong configurations and for trouble"),
     },
     "ensembles": {},
     "storage": {},
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
+        "check-config": Entry("coati.cli.checkconfig:CHECK", "say what a server would say of a zoo.cfg"),
         "probe": Entry("coati.cli.probe:PROBE", "tell an orchestrator whether a server lives or is ready"),
     },
     "tools": {

@@ -42,11 +42,11 @@ async def _who(call: OnlineCall) -> None:
     _note_refusals(call, [*silent, *unheard], "watchers and addresses may be missing")
     with call.out.table("what", "session", "address", "server", "path", "since", "data") as table:
         if owner := node.stat.ephemeral_owner:
-            table.row("owner", *_session_cells(owner, connections), path, node.stat.created.isoformat(), node.data)
+            table.row("owner", *_session_cells(owner, connections), path, _since(node), node.data)
         for place, one in enumerate(contenders):
             what = "holder" if not place else f"waits {place}"
             cells = _session_cells(one.stat.ephemeral_owner, connections)
-            table.row(what, *cells, one.path, one.stat.created.isoformat(), one.data)
+            table.row(what, *cells, one.path, _since(one), one.data)
         for host, watched in watches:
             for session in watched.get(reach.absolute(path), []):
                 address = connections.get(session, (None, None))[0]
@@ -54,6 +54,10 @@ async def _who(call: OnlineCall) -> None:
                 table.row("watcher", session_text(session), at, str(host), path, None, None)
     if not table.count:
         call.note("nobody watches it, owns it, or waits at it")
+
+
+def _since(node: Node) -> str:
+    return node.stat.created.isoformat(timespec="seconds")
 
 
 async def _contenders(zk: Client, path: str) -> list[Node]:
