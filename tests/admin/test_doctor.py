@@ -119,6 +119,13 @@ def fresh_leader(facts: Facts) -> None:
     info.zxid = 0x600000002
 
 
+def popular(facts: Facts) -> None:
+    """Its followers have as many clients."""
+    for report in facts.servers:
+        assert report.info is not None
+        report.info.connections = 150
+
+
 def tree(**fields: object) -> Facts:
     facts = well()
     for name, value in fields.items():
@@ -220,6 +227,8 @@ PEACEFUL: list[Facts] = [
     with_keys(server__4="zk4:2888:3888:observer", peerType="participant"),
     with_keys(maxClientCnxns="0", maxCnxns="1000"),
     with_keys(dataDir="/tmpfiles"),
+    with_keys(server__zk4="zk4:2888:3888", server__04="zk4"),
+    changed(popular),
     with_config(port_holder="zookeeper"),
     with_config(free_bytes=15 * GIB, kept_files=100),
     with_config(free_bytes=None, is_one_disk=None),
