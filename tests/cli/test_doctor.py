@@ -13,6 +13,7 @@ from coati.admin.doctor import CHECKS
 from coati.cli import configfacts, exits
 from coati.cli.configfacts import Source, config_facts, port_holder, unresolved
 from tests.cli import kit
+from tests.cli.test_probe import answering
 from tests.interop import peers, raw
 from tests.interop.ensembles import COATI, Ensemble
 from tests.interop.peers import Server
@@ -137,10 +138,14 @@ def test_who_has_the_port(server: Server, monkeypatch: pytest.MonkeyPatch) -> No
     assert port_holder(server.host, server.port) == "zookeeper"
     assert port_holder("0.0.0.0", server.port) == "zookeeper"
     assert port_holder("127.0.0.1", 1) == ""
+    with answering(lambda asked: b"HTTP/1.1 400 Bad Request\r\n") as address:
+        assert port_holder("127.0.0.1", int(address.rpartition(":")[2])) == "stranger"
+    with answering(lambda asked: None) as address:
+        assert port_holder("127.0.0.1", int(address.rpartition(":")[2])) == "stranger"
     # It accepts, and never says a word.
     monkeypatch.setattr(configfacts, "PORT_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert port_holder("127.0.0.1", silent.getsockname()[1]) == "stranger"
+        assert port_holder("127.0.0.1", silent.getsockname()[1]) == ""
 
 
 def test_names_without_an_address() -> None:

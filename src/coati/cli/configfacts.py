@@ -133,7 +133,7 @@ def unresolved(names: Sequence[str]) -> list[str]:
 
 
 def port_holder(host: str, port: int) -> str:
-    """Who listens: nobody (""), "zookeeper" or "stranger"."""
+    """Who listens: nobody (""), "zookeeper" or "stranger". Who says nothing in time may be a busy ZooKeeper."""
     address = ("127.0.0.1" if host == "0.0.0.0" else host, port)
     try:
         socket.create_connection(address, PORT_TIMEOUT_S).close()
@@ -141,6 +141,8 @@ def port_holder(host: str, port: int) -> str:
         return ""
     try:
         answer = ask(address, "srvr", PORT_TIMEOUT_S)
+    except TimeoutError:
+        return ""
     except OSError:
         return "stranger"
     return "zookeeper" if any(text in answer for text in KNOWN_ANSWERS) else "stranger"

@@ -128,5 +128,5 @@ async def _skew(zk: Client, path: str) -> float:
 
 DOCTOR: Final = OnlineCommand(
     "doctor", _flags, _doctor,
-    "  coati -s h1,h2,h3 doctor\n  coati doctor --config /etc/zookeeper/zoo.cfg\n  coati doctor --list",
+    "  coati doctor -s h1,h2,h3\n  coati doctor --config /etc/zookeeper/zoo.cfg\n  coati doctor --list",
 )  # fmt: skip

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from coati.admin.ask import why
@@ -136,7 +137,7 @@ def _note_refusals(call: OnlineCall, bad: Sequence[tuple[Host, Exception]], what
         call.note(f"{host}: {why(error)}; {what}")
 
 
-WHO: Final = OnlineCommand("who", _who_flags, _who, "  coati who /locks/nightly\n  coati -o json who /services/a")
+WHO: Final = OnlineCommand("who", _who_flags, _who, "  coati who /locks/nightly\n  coati who -o json /services/a")
 
 
 def _sessions_flags(parser: argparse.ArgumentParser) -> None:
@@ -247,8 +248,7 @@ async def _events(call: OnlineCall) -> int | None:
     async with call.connect() as zk:
         if await zk.exists(path) is None:
             call.note(f"{path} is not there yet; it is watched all the same")
-        async with zk.watch(path, recursive=True) as watch:
-            stream = _both(watch, zk.states())
+        async with zk.watch(path, recursive=True) as watch, aclosing(_both(watch, zk.states())) as stream:
             async for one in stream:
                 if isinstance(one, StateChange):
                     _show_state(call, one)
@@ -274,7 +274,9 @@ def _show_state(call: OnlineCall, change: StateChange) -> None:
     call.out.stream(record, f"session    {change.state.value} {change.server} {change.reason}".rstrip())
 
 
-async def _both(watch: AsyncIterator[Event], states: AsyncIterator[StateChange]) -> AsyncIterator[Event | StateChange]:
+async def _both(
+    watch: AsyncIterator[Event], states: AsyncIterator[StateChange]
+) -> AsyncGenerator[Event | StateChange, None]:
     """Changes of the session and of znodes as they come."""
     sources: tuple[AsyncIterator[Any], ...] = (states, watch)
     waiting: dict[asyncio.Future[Any], AsyncIterator[Any]] = {}
@@ -295,5 +297,5 @@ async def _both(watch: AsyncIterator[Event], states: AsyncIterator[StateChange])
 
 
 EVENTS: Final = OnlineCommand(
-    "events", _events_flags, _events, "  coati events --follow /services\n  coati -o jsonl events /conf | jq -c ."
+    "events", _events_flags, _events, "  coati events --follow /services\n  coati events -o jsonl /conf | jq -c ."
 )
