@@ -36,7 +36,9 @@ async def _who(call: OnlineCall) -> None:
     path = call.path(call.options.path)
     async with call.connect() as zk:
         node = await zk.get(path)
-        contenders = await _contenders(zk, path)
+        contenders, unread = await _contenders(zk, path)
+    if unread:
+        call.note(f"left out, as they may not be read: {', '.join(unread)}")
     hosts = await members_of(call, reach)
     connections, unheard = await _connections(hosts, reach)
     watches, silent = await _watches(hosts, reach, "wchp")
@@ -61,25 +63,30 @@ def _since(node: Node) -> str:
     return node.stat.created.isoformat(timespec="seconds")
 
 
-async def _contenders(zk: Client, path: str) -> list[Node]:
+async def _contenders(zk: Client, path: str) -> tuple[list[Node], list[str]]:
     """The ephemerals with a number below a znode, the oldest first: locks, elections, queues for anything.
 
-    They are numbered as they are created, and zxids never begin again, as numbers do.
+    They are numbered as they are created, and zxids never begin again, as numbers do. And the names of those of which
+    not even that can be read.
     """
     names = [name for name in await zk.children(path) if _NUMBERED.search(name)]
     nodes = await asyncio.gather(*(_read(zk, join_path(path, name)) for name in names))
-    present = [node for node in nodes if node is not None and node.stat.ephemeral_owner]
-    return sorted(present, key=lambda node: node.stat.czxid)
+    present = [node for node in nodes if isinstance(node, Node) and node.stat.ephemeral_owner]
+    unread = [name for name, node in zip(names, nodes, strict=True) if isinstance(node, NoAuth)]
+    return sorted(present, key=lambda node: node.stat.czxid), sorted(unread)
 
 
-async def _read(zk: Client, path: str) -> Node | None:
-    """None if it is gone; without its data if that may not be read."""
+async def _read(zk: Client, path: str) -> Node | NoAuth | None:
+    """None if it is gone; without its data if that may not be read. Newer servers do not show its Stat either."""
     try:
         return await zk.get(path)
     except NoNode:
         return None
     except NoAuth:
-        stat = await zk.exists(path)
+        try:
+            stat = await zk.exists(path)
+        except NoAuth as error:
+            return error
         return None if stat is None else Node(path, b"", stat)
 
 
