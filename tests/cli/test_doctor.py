@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -209,9 +210,15 @@ def test_an_ensemble_that_is_well_and_one_that_is_not(tmp_path: Path) -> None:
         assert {"server-down", "no-leader"} <= set(checks(done))
 
 
-def test_strangers_in_one_list(cli: kit.Cli, server: Server) -> None:
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[Server]:
+    """Another server, which allows no word but srvr."""
     with peers.running("coati", cfg={"4lw.commands.whitelist": "srvr"}) as other:
-        done = kit.run("-s", f"{server.address},{other.address}", "-o", "json", "doctor")
+        yield other
+
+
+def test_strangers_in_one_list(server: Server, stranger: Server) -> None:
+    done = kit.run("-s", f"{server.address},{stranger.address}", "-o", "json", "doctor")
     assert done.code == exits.CHECK_FAILED
     assert {"strangers", "words-refused"} <= set(checks(done))
 

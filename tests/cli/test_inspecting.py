@@ -407,6 +407,11 @@ def test_events_end_with_the_session() -> None:
                 shutil.rmtree(server.data_dir)
             elif "suspended" in line:
                 server.start()
+                # So that it has seen as much as the client has, and may answer it.
+                with peers.session(server) as one:
+                    for number in range(5):
+                        assert one.call(raw.CREATE, raw.create(f"/{number}"))[0] == 0
+                    one.close()
 
         code, lines = followed(server, ["/"], forget)
     assert code == exits.NO_CONNECTION
