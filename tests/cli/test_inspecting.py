@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -178,12 +179,20 @@ def test_who_knows_owners_watchers_and_those_who_wait(cli: kit.Cli, server: Serv
         # What is no contender: without a number, or without a session.
         assert one.call(raw.CREATE, raw.create(f"{base}/lock/lease"))[0] == 0
         assert one.call(raw.CREATE, raw.create(f"{base}/lock/old-", flags=2))[0] == 0
+        # Its data may not be read.
+        closed = [(16, "world", "anyone")]
+        assert one.call(raw.CREATE, raw.create(f"{base}/lock/c-", b"secret", closed, flags=3))[0] == 0
         assert two.call(raw.GET_DATA, raw.path_watch(f"{base}/lock", True))[0] == 0
-        rows = objects(cli("-o", "json", "who", "/lock"))
+        done = cli("-o", "json", "who", "/lock")
+        rows = objects(done)
+        # 3.8 shows everybody the Stat.
+        is_old = "Zookeeper version: 3.8" in four_letter(server.host, server.port, "srvr")
+        assert ("may not be read: c-0000000004" in done.err) is not is_old
         first, second = f"0x{two.session_id:x}", f"0x{one.session_id:x}"
         assert [(row["what"], row["session"], row["path"], row["data"]) for row in rows] == [
             ("holder", first, "/lock/b-lock-0000000000", "b-lock-"),
             ("waits 1", second, "/lock/a-lock-0000000001", "a-lock-"),
+            *([("waits 2", second, "/lock/c-0000000004", "")] if is_old else []),
             ("watcher", first, "/lock", None),
         ]
         assert {row["server"] for row in rows} == {server.address}
@@ -386,6 +395,28 @@ def test_events_tell_of_the_session_too() -> None:
     assert [line.split()[:2] for line in lines] == [
         ["session", "connected"], ["session", "suspended"], ["session", "connected"], ["resync", "/new"],
         ["created", "/new"],
+    ]  # fmt: skip
+
+
+def test_events_end_with_the_session() -> None:
+    with peers.running("coati", props=peers.QUICK_PROPS) as server:
+
+        def forget(line: str) -> None:
+            if "connected" in line:
+                server.stop()
+                shutil.rmtree(server.data_dir)
+            elif "suspended" in line:
+                server.start()
+                # So that it has seen as much as the client has, and may answer it.
+                with peers.session(server) as one:
+                    for number in range(5):
+                        assert one.call(raw.CREATE, raw.create(f"/{number}"))[0] == 0
+                    one.close()
+
+        code, lines = followed(server, ["/"], forget)
+    assert code == exits.NO_CONNECTION
+    assert [line.split()[:2] for line in lines] == [
+        ["session", "connected"], ["session", "suspended"], ["session", "expired"],
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -22,12 +23,13 @@ from tests.interop import peers
 from tests.interop.ensembles import COATI, Ensemble
 from tests.interop.peers import Server
 
+CERTS = Path(__file__).parents[1] / "client" / "certs"
 LOOKING = b"This ZooKeeper instance is not currently serving requests\n"
 REFUSED = b"%b is not executed because it is not in the whitelist.\n"
 
 
 @contextmanager
-def answering(say: Callable[[bytes], bytes | None]) -> Iterator[str]:
+def answering(say: Callable[[bytes], bytes | None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server that says what it is told to; None resets the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -37,6 +39,11 @@ def answering(say: Callable[[bytes], bytes | None]) -> Iterator[str]:
                     sock, _ = listener.accept()
                 except OSError:
                     return
+                try:
+                    sock = sock if tls is None else tls.wrap_socket(sock, server_side=True)
+                except OSError:
+                    # The client does not trust us.
+                    continue
                 with sock:
                     said = say(sock.recv(4096))
                     if said:
@@ -166,6 +173,21 @@ def test_whom_it_asks(text: str, found: tuple[str, int]) -> None:
 @pytest.mark.parametrize("argv", [("-s", ":1"), ("-s", "h:x"), ("--timeout", "0"), ("--for", "-1")])
 def test_wrong_usage(argv: tuple[str, str]) -> None:
     assert kit.run("probe", "ready", *argv).code == exits.USAGE
+
+
+def test_words_over_tls() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTS / "cert.pem", CERTS / "key.pem")
+    with answering(lambda asked: b"Mode: follower\n", context) as address:
+        there = f"localhost:{address.rpartition(':')[2]}"
+        ca = ("--tls-ca", str(CERTS / "cert.pem"))
+        assert probe(there, "ready", *ca).text == f"{there} is ready: follower\n"
+        own = ("--tls-cert", str(CERTS / "cert.pem"), "--tls-key", str(CERTS / "key.pem"))
+        assert probe(there, "live", *ca, *own).code == exits.DONE
+        assert kit.run("-s", there, *ca, "4lw", "srvr").out == b"Mode: follower\n"
+        done = probe(there, "ready", "--tls-ca", "system")
+        assert done.code == exits.CHECK_FAILED
+        assert "certificate" in done.text
 
 
 def test_files_of_tls_that_are_none(tmp_path: Path) -> None:

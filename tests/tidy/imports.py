@@ -98,6 +98,7 @@ ROOMS: Final[dict[str, Room]] = {
         ("asyncio", "html", "random", "textwrap"),
     ),
     "coati.cli.serve": Room(("coati", "coati.cli.standard", "coati.errors", *SERVE), None),
+    "coati.cli.configfacts": Room(("coati.admin", "coati.cli", "coati.errors", "coati.server.config"), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
     # What was on the disk goes back through a client.
     "coati.cli.undelete": Room(("coati.cli", "coati.client", "coati.errors", "coati.offline"), None),

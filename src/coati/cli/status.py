@@ -72,7 +72,7 @@ def status_row(report: Report, leader: Report | None) -> tuple[Cell, ...]:
 
 STATUS: Final = OnlineCommand(
     "status", _no_flags, _status,
-    "  coati -s h1,h2,h3 status\n  coati -o json status | jq '.[] | select(.lag > 100)'",
+    "  coati status -s h1,h2,h3\n  coati status -o json | jq '.[] | select(.lag > 100)'",
 )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def _number(text: str) -> Cell:
 
 
 METRICS: Final = OnlineCommand(
-    "metrics", _metrics_flags, _metrics, "  coati metrics --grep 'latency|outstanding'\n  coati -o json metrics"
+    "metrics", _metrics_flags, _metrics, "  coati metrics --grep 'latency|outstanding'\n  coati metrics -o json"
 )
 
 
@@ -138,7 +138,7 @@ async def _word(call: OnlineCall) -> None:
         call.out.flush()
 
 
-WORD: Final = OnlineCommand("4lw", _word_flags, _word, "  coati 4lw srvr\n  coati -s h1,h2 4lw cons")
+WORD: Final = OnlineCommand("4lw", _word_flags, _word, "  coati 4lw srvr\n  coati 4lw -s h1,h2 cons")
 
 
 def _latency_flags(parser: argparse.ArgumentParser) -> None:
@@ -205,4 +205,4 @@ def _figures(times: Sequence[float]) -> tuple[Cell, ...]:
     return (*(round(time, 3) for time in picked), round(ordered[-1], 3))
 
 
-LATENCY: Final = OnlineCommand("latency", _latency_flags, _latency, "  coati -s h1,h2,h3 latency -n 100 -i 0.01")
+LATENCY: Final = OnlineCommand("latency", _latency_flags, _latency, "  coati latency -s h1,h2,h3 -n 100 -i 0.01")

@@ -64,6 +64,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "latency": Entry("coati.cli.status:LATENCY", "measure round trips to servers"),
         "4lw": Entry("coati.cli.status:WORD", "send a four-letter word"),
         "metrics": Entry("coati.cli.status:METRICS", "list what servers count"),
+        "doctor": Entry("coati.cli.doctor:DOCTOR", "look for wrong configurations and for trouble"),
     },
     "ensembles": {},
     "storage": {
@@ -74,6 +75,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     },
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
+        "check-config": Entry("coati.cli.checkconfig:CHECK", "say what a server would say of a zoo.cfg"),
         "probe": Entry("coati.cli.probe:PROBE", "tell an orchestrator whether a server lives or is ready"),
     },
     "tools": {

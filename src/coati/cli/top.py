@@ -132,5 +132,5 @@ def _rate(count: int, seconds: float) -> float | None:
 
 
 TOP: Final = OnlineCommand(
-    "top", _flags, _top, "  coati -s h1,h2,h3 top\n  coati -o jsonl top -i 10 -n 6 > minute.jsonl"
+    "top", _flags, _top, "  coati top -s h1,h2,h3\n  coati top -o jsonl -i 10 -n 6 > minute.jsonl"
 )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from coati.admin.ask import why
@@ -35,18 +36,20 @@ async def _who(call: OnlineCall) -> None:
     path = call.path(call.options.path)
     async with call.connect() as zk:
         node = await zk.get(path)
-        contenders = await _contenders(zk, path)
+        contenders, unread = await _contenders(zk, path)
+    if unread:
+        call.note(f"left out, as they may not be read: {', '.join(unread)}")
     hosts = await members_of(call, reach)
     connections, unheard = await _connections(hosts, reach)
     watches, silent = await _watches(hosts, reach, "wchp")
     _note_refusals(call, [*silent, *unheard], "watchers and addresses may be missing")
     with call.out.table("what", "session", "address", "server", "path", "since", "data") as table:
         if owner := node.stat.ephemeral_owner:
-            table.row("owner", *_session_cells(owner, connections), path, node.stat.created.isoformat(), node.data)
+            table.row("owner", *_session_cells(owner, connections), path, _since(node), node.data)
         for place, one in enumerate(contenders):
             what = "holder" if not place else f"waits {place}"
             cells = _session_cells(one.stat.ephemeral_owner, connections)
-            table.row(what, *cells, one.path, one.stat.created.isoformat(), one.data)
+            table.row(what, *cells, one.path, _since(one), one.data)
         for host, watched in watches:
             for session in watched.get(reach.absolute(path), []):
                 address = connections.get(session, (None, None))[0]
@@ -56,25 +59,34 @@ async def _who(call: OnlineCall) -> None:
         call.note("nobody watches it, owns it, or waits at it")
 
 
-async def _contenders(zk: Client, path: str) -> list[Node]:
+def _since(node: Node) -> str:
+    return node.stat.created.isoformat(timespec="seconds")
+
+
+async def _contenders(zk: Client, path: str) -> tuple[list[Node], list[str]]:
     """The ephemerals with a number below a znode, the oldest first: locks, elections, queues for anything.
 
-    They are numbered as they are created, and zxids never begin again, as numbers do.
+    They are numbered as they are created, and zxids never begin again, as numbers do. And the names of those of which
+    not even that can be read.
     """
     names = [name for name in await zk.children(path) if _NUMBERED.search(name)]
     nodes = await asyncio.gather(*(_read(zk, join_path(path, name)) for name in names))
-    present = [node for node in nodes if node is not None and node.stat.ephemeral_owner]
-    return sorted(present, key=lambda node: node.stat.czxid)
+    present = [node for node in nodes if isinstance(node, Node) and node.stat.ephemeral_owner]
+    unread = [name for name, node in zip(names, nodes, strict=True) if isinstance(node, NoAuth)]
+    return sorted(present, key=lambda node: node.stat.czxid), sorted(unread)
 
 
-async def _read(zk: Client, path: str) -> Node | None:
-    """None if it is gone; without its data if that may not be read."""
+async def _read(zk: Client, path: str) -> Node | NoAuth | None:
+    """None if it is gone; without its data if that may not be read. Newer servers do not show its Stat either."""
     try:
         return await zk.get(path)
     except NoNode:
         return None
     except NoAuth:
-        stat = await zk.exists(path)
+        try:
+            stat = await zk.exists(path)
+        except NoAuth as error:
+            return error
         return None if stat is None else Node(path, b"", stat)
 
 
@@ -132,7 +144,7 @@ def _note_refusals(call: OnlineCall, bad: Sequence[tuple[Host, Exception]], what
         call.note(f"{host}: {why(error)}; {what}")
 
 
-WHO: Final = OnlineCommand("who", _who_flags, _who, "  coati who /locks/nightly\n  coati -o json who /services/a")
+WHO: Final = OnlineCommand("who", _who_flags, _who, "  coati who /locks/nightly\n  coati who -o json /services/a")
 
 
 def _sessions_flags(parser: argparse.ArgumentParser) -> None:
@@ -243,8 +255,7 @@ async def _events(call: OnlineCall) -> int | None:
     async with call.connect() as zk:
         if await zk.exists(path) is None:
             call.note(f"{path} is not there yet; it is watched all the same")
-        async with zk.watch(path, recursive=True) as watch:
-            stream = _both(watch, zk.states())
+        async with zk.watch(path, recursive=True) as watch, aclosing(_both(watch, zk.states())) as stream:
             async for one in stream:
                 if isinstance(one, StateChange):
                     _show_state(call, one)
@@ -270,7 +281,9 @@ def _show_state(call: OnlineCall, change: StateChange) -> None:
     call.out.stream(record, f"session    {change.state.value} {change.server} {change.reason}".rstrip())
 
 
-async def _both(watch: AsyncIterator[Event], states: AsyncIterator[StateChange]) -> AsyncIterator[Event | StateChange]:
+async def _both(
+    watch: AsyncIterator[Event], states: AsyncIterator[StateChange]
+) -> AsyncGenerator[Event | StateChange, None]:
     """Changes of the session and of znodes as they come."""
     sources: tuple[AsyncIterator[Any], ...] = (states, watch)
     waiting: dict[asyncio.Future[Any], AsyncIterator[Any]] = {}
@@ -291,5 +304,5 @@ async def _both(watch: AsyncIterator[Event], states: AsyncIterator[StateChange])
 
 
 EVENTS: Final = OnlineCommand(
-    "events", _events_flags, _events, "  coati events --follow /services\n  coati -o jsonl events /conf | jq -c ."
+    "events", _events_flags, _events, "  coati events --follow /services\n  coati events -o jsonl /conf | jq -c ."
 )
