@@ -55,7 +55,14 @@ def test_who_comes_and_goes(server: object, cli: kit.Cli, hosts: str) -> None:
 
 
 def test_a_counter(cli: kit.Cli, hosts: str) -> None:
-    steps = (([], 0), (["+3"], 3), (["-5"], -2), (["=40"], 40), (["=-1"], -1), ([], -1))
+    steps: tuple[tuple[list[str], int], ...] = (
+        ([], 0),
+        (["+3"], 3),
+        (["-5"], -2),
+        (["=40"], 40),
+        (["=-1"], -1),
+        ([], -1),
+    )
     for words, value in steps:
         done = cli("counter", "/c", *words)
         assert (done.code, done.text, done.err) == (exits.DONE, f"{value}\n", "")

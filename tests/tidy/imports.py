@@ -97,6 +97,8 @@ ROOMS: Final[dict[str, Room]] = {
     ),
     "coati.lab": Room((*GROUND, "coati.core", "coati.zab", "coati.testing"), ("html", "random", "textwrap")),
     "coati.cli.serve": Room(("coati", "coati.cli.command", "coati.errors", *SERVE), None),
+    # The supervisor of a local ensemble asks its servers as tests do.
+    "coati.cli.supervisor": Room(("coati.testing.probe",), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
     "coati.cli.lab": Room(("coati.cli", "coati.errors", "coati.lab"), None),
     "coati.console": Room(("coati", "coati.client", "coati.recipes", "coati.errors"), None, ("starlette", "uvicorn")),

@@ -28,7 +28,9 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "barrier": Entry("coati.cli.meeting:BARRIER", "wait until a barrier is open, open or close it"),
     },
     "inspecting": {},
-    "ensembles": {},
+    "ensembles": {
+        "ensemble": Entry("coati.cli.ensemble:ENSEMBLE", "run servers on this machine, and break them"),
+    },
     "storage": {},
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
