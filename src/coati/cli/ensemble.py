@@ -15,7 +15,6 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -216,16 +215,20 @@ def _up_behind(call: Call) -> None:
     words += ["--port", str(options.port), "--ready", str(says)]
     words += [word for key in options.keys for word in ("--set", key)]
     words += ["--dir", str(options.dir)] if options.dir else []
+    os.set_inheritable(says, True)
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "coati", "ensemble", "up", *words], pass_fds=(says,), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=call.environ,
+        # No child to be waited for: it outlives this process.
+        null = os.open(os.devnull, os.O_RDWR)
+        pid = os.posix_spawn(
+            sys.executable, [sys.executable, "-m", "coati", "ensemble", "up", *words], call.environ, setsid=True,
+            file_actions=[(os.POSIX_SPAWN_DUP2, file, at) for at, file in enumerate((null, null, said.fileno()))],
         )  # fmt: skip
+        os.close(null)
         os.close(says)
         with os.fdopen(ready, "rb") as reader:
             hosts = reader.read()
         if not hosts:
-            code = process.wait()
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             said.seek(0)
             raise CommandError(said.read().decode().strip().removeprefix("coati ensemble: "), code)
     call.out.text(hosts.decode())

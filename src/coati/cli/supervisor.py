@@ -106,9 +106,10 @@ def reserved(port: int = 0) -> socket.socket:
 def started_at(pid: int) -> str | None:
     """When a process began, in a form that no other process of its number has; None if it is gone or nobody knows."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    return None if fields[0] == "Z" else fields[19]
 
 
 @contextmanager
