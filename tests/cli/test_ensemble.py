@@ -7,16 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from coati.cli import exits
+from coati.cli.ensemble import ask
+from coati.cli.exits import CommandError
 from coati.cli.supervisor import started_at
 from coati.sync import Client as SyncClient
 from tests.cli import kit
+from tests.cli.beside import beside
 from tests.interop.peers import eventually
 
 DEADLINE_S = 60.0
@@ -32,46 +34,68 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         kit.run("ensemble", "down", "--name", json.loads(line)["name"])
 
 
-def status(*words: str) -> dict[int, dict[str, object]]:
-    done = kit.run("-o", "json", "ensemble", *(words or ("status",)))
-    assert (done.code, done.err) == (exits.DONE, "")
-    return {server["id"]: server for server in json.loads(done.out)}
-
-
-def roles(*words: str) -> dict[int, object]:
-    return {sid: server["role"] for sid, server in status(*words).items()}
-
-
 def test_an_ensemble_is_broken_and_mended(homes: Path) -> None:
-    done = kit.run("ensemble", "up", "--background")
+    """In the foreground of this process, told from a thread beside it."""
+    pids: list[int] = []
+
+    def tell(*words: str) -> dict[int, dict[str, object]]:
+        return {server["id"]: server for server in ask((homes / "local").resolve(), words[0], list(words[1:]))}
+
+    def role(sid: int, *words: str) -> object:
+        return tell(*(words or ("status",)))[sid]["role"]
+
+    def scene() -> None:
+        eventually((homes / "local" / "control").exists, "it starts", DEADLINE_S)
+        eventually(lambda: "leader" in [role(sid) for sid in (1, 2, 3)], "it serves", DEADLINE_S)
+        leader = next(sid for sid in (1, 2, 3) if role(sid) == "leader")
+        others = [sid for sid in (1, 2, 3) if sid != leader]
+        for sid in others:
+            eventually(lambda: role(sid) == "follower", "it follows", DEADLINE_S)  # noqa: B023  # called at once
+        hosts = ",".join(str(server["hosts"]) for server in tell("status").values())
+        with SyncClient(hosts) as zk:
+            zk.create("/kept", b"here")
+        reach = tell("partition", str(leader))
+        assert [reach[sid]["reaches"] for sid in (leader, *others)] == [[], [others[1]], [others[0]]]
+        # Both sides are told by their roles: one server alone serves nobody.
+        eventually(lambda: "leader" in [role(sid) for sid in others], "the others elect one", DEADLINE_S)
+        eventually(lambda: role(leader) == "looking", "the old leader finds out", DEADLINE_S)
+        tell("heal")
+        eventually(lambda: role(leader) == "follower", "it follows", DEADLINE_S)
+        assert role(leader, "pause", str(leader)) == "paused"
+        assert role(leader, "resume", str(leader)) == "follower"
+        assert role(1, "kill", "1", "2") == "stopped"
+        for wrong in (("kill", "1"), ("start", "3"), ("kill", "9"), ("partition", "1", "1")):
+            with pytest.raises(CommandError):
+                tell(*wrong)
+        assert role(2, "start", "1", "2") in ("leader", "follower")
+        with SyncClient(hosts) as zk:
+            assert zk.get("/kept").data == b"here"
+        pids.extend(int(str(server["pid"])) for server in tell("status").values())
+        tell("pause", "1")
+        tell("down")
+
+    with beside(scene):
+        done = kit.run("ensemble", "up")
+    assert (done.code, len(done.text.split(","))) == (exits.DONE, 3)
+    assert done.err == "coati ensemble: Ctrl-C stops it, and its data goes\n"
+    assert len(pids) == 3
+    assert [pid for pid in pids if started_at(pid)] == []
+    assert list(homes.iterdir()) == []
+
+
+def test_an_ensemble_in_the_background(homes: Path) -> None:
+    done = kit.run("ensemble", "up", "--servers", "1", "--observers", "1", "--background")
     assert (done.code, done.err) == (exits.DONE, "")
     hosts = done.text.strip()
-    assert sorted(map(str, roles().values())) == ["follower", "follower", "leader"]
-    with SyncClient(hosts) as zk:
-        zk.create("/kept", b"here")
-    leader = next(sid for sid, role in roles().items() if role == "leader")
-    others = [sid for sid in (1, 2, 3) if sid != leader]
-    # Both halves of a partition are told by their members' roles: one server alone serves nobody.
-    reach = status("partition", str(leader))
-    assert [reach[sid]["reaches"] for sid in (leader, *others)] == [[], [others[1]], [others[0]]]
-    eventually(lambda: "leader" in [roles()[sid] for sid in others], "the others elect one", DEADLINE_S)
-    eventually(lambda: roles()[leader] == "looking", "the old leader finds out", DEADLINE_S)
-    status("heal")
-    eventually(lambda: roles()[leader] == "follower", "it follows", DEADLINE_S)
-    assert roles("pause", str(leader))[leader] == "paused"
-    assert roles("resume", str(leader))[leader] == "follower"
-    assert roles("kill", "1", "2")[1] == "stopped"
-    assert kit.run("ensemble", "kill", "1").code == exits.CONFLICT
-    assert roles("start", "1", "2")[2] in ("leader", "follower")
-    assert kit.run("ensemble", "start", "1").code == exits.CONFLICT
-    with SyncClient(hosts) as zk:
-        assert zk.get("/kept").data == b"here"
+    first, second = hosts.split(",")
     home = (homes / "local").resolve()
-    pids = [server["pid"] for server in status().values()]
+    assert kit.run("ensemble", "ls").text == f"local\t{hosts}\t2\t{home}\n"
+    rows = json.loads(kit.run("-o", "json", "ensemble", "status").out)
+    assert [(row["id"], row["hosts"], row["role"]) for row in rows] == [(1, first, "leader"), (2, second, "observer")]
     assert kit.run("ensemble", "down").code == exits.DONE
     assert not home.exists()
-    assert [pid for pid in pids if started_at(int(str(pid)))] == []
-    assert kit.run("ensemble", "status").code == exits.MISSING
+    assert [row["pid"] for row in rows if started_at(row["pid"])] == []
+    assert kit.run("ensemble", "ls").out == b""
 
 
 def test_data_is_kept_in_a_directory_of_one_s_own(tmp_path: Path, homes: Path) -> None:
@@ -89,13 +113,11 @@ def test_data_is_kept_in_a_directory_of_one_s_own(tmp_path: Path, homes: Path) -
         os.kill(os.getpid(), signal.SIGINT)
 
     for is_new in (True, False):
-        user = threading.Thread(target=use)
-        user.start()
-        done = kit.run(
-            "ensemble", "up", "--name", "one", "--servers", "1", "--observers", "1", "--dir", str(home),
-            "--set", "tickTime=200",
-        )  # fmt: skip
-        user.join()
+        with beside(use):
+            done = kit.run(
+                "ensemble", "up", "--name", "one", "--servers", "1", "--observers", "1", "--dir", str(home),
+                "--set", "tickTime=200",
+            )  # fmt: skip
         codes.append(done.code)
         assert seen[-2:] == [f"one 2 {home}", str(is_new)]
         assert len(done.text.split(",")) == 2

@@ -59,7 +59,7 @@ def _ensemble(call: Call) -> int | None:
     elif options.verb == "down":
         _down(call)
     else:
-        _told(call, _ask(_home(call), options.verb, options.which))
+        _told(call, ask(_home(call), options.verb, options.which))
     return None
 
 
@@ -85,7 +85,7 @@ def _home(call: Call) -> Path:
     return home
 
 
-def _ask(home: Path, verb: str, words: list[str]) -> list[dict[str, Any]]:
+def ask(home: Path, verb: str, words: list[str]) -> list[dict[str, Any]]:
     """What a supervisor answers. Raises CommandError; ConnectionError where there is none any more."""
     with control_path(home) as path, socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(ANSWER_S)
@@ -120,7 +120,7 @@ def _ls(call: Call) -> None:
                 # It has just gone.
                 continue
             try:
-                serving = sum(server["role"] in SERVING for server in _ask(home, "status", []))
+                serving = sum(server["role"] in SERVING for server in ask(home, "status", []))
             except OSError:
                 # Its supervisor went without a word: `down` removes what is left.
                 serving = 0
@@ -131,7 +131,7 @@ def _down(call: Call) -> None:
     home = _home(call)
     state = json.loads((home / STATE).read_text())
     try:
-        _ask(home, "down", [])
+        ask(home, "down", [])
         ends = state["processes"][:1]
     except OSError:
         call.note("its supervisor is gone: what is left of it is killed")
