@@ -75,7 +75,7 @@ def test_an_ensemble_is_broken_and_mended(homes: Path) -> None:
         tell("down")
 
     with beside(scene):
-        done = kit.run("ensemble", "up")
+        done = kit.run("ensemble", "up", "--set", "tickTime=200")
     assert (done.code, len(done.text.split(","))) == (exits.DONE, 3)
     assert done.err == "coati ensemble: Ctrl-C stops it, and its data goes\n"
     assert len(pids) == 3
