@@ -127,9 +127,13 @@ def control_path(home: Path) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Relay:
-    """From one member to a port of another one. While it is cut nothing passes, and nobody hears why."""
+    """From one member to a port of another one. While it is cut nothing passes, and nobody hears why.
+
+    `is_patient`: the other one is being started, and who was refused would try again only after a pause.
+    """
 
     target: int
+    is_patient: bool = True
     port: int = 0
     opens: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -153,7 +157,7 @@ class Relay:
         ends = [writer]
         try:
             await self.opens.wait()
-            there, back = await asyncio.open_connection(HOST, self.target)
+            there, back = await self._dial()
             ends.append(back)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._carry(reader, back))
@@ -164,6 +168,15 @@ class Relay:
             self.tasks.discard(task)
             for end in ends:
                 end.transport.abort()
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while True:
+            try:
+                return await asyncio.open_connection(HOST, self.target)
+            except ConnectionRefusedError:
+                if not self.is_patient:
+                    raise
+            await asyncio.sleep(LOOK_S)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
@@ -203,6 +216,9 @@ class Supervisor:
             with control_path(self.shape.directory) as path:
                 self._control = await asyncio.start_unix_server(self._on_control, path)
             await self._until_serving(list(self._members))
+            for pair in self._relays.values():
+                for relay in pair:
+                    relay.is_patient = False
             stack.pop_all()
         return self
 
