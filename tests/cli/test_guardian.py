@@ -25,7 +25,7 @@ DEAF: Final = "trap '' TERM; echo in > /dev/fd/$READY; while :; do sleep 0.02; d
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Those of the tests' process, which plays the guardian."""
-    before = {number: signal.getsignal(number) for number in (*UNHEARD, signal.SIGCHLD)}
+    before = {number: signal.getsignal(number) for number in (*UNHEARD, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)}
     yield
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
@@ -72,13 +72,17 @@ class Coati:
     def guard(self, *command: str, term_s: float = FAR_S, kill_s: float = FAR_S, grace_s: float = 5.0) -> int:
         """Plays the guardian until its end; the child's exit code."""
         self._thread.start()
-        now = time.monotonic()
-        words = ["", str(self.theirs.fileno()), repr(now + term_s), repr(now + kill_s), repr(grace_s)]
         try:
-            return guardian.main([*words, *command])
+            return self.play(*command, term_s=term_s, kill_s=kill_s, grace_s=grace_s)
         finally:
             self.theirs.close()
             self._thread.join(10)
+
+    def play(self, *command: str, term_s: float = FAR_S, kill_s: float = FAR_S, grace_s: float = 5.0) -> int:
+        """The same with nobody at the other end."""
+        now = time.monotonic()
+        words = ["", str(self.theirs.fileno()), repr(now + term_s), repr(now + kill_s), repr(grace_s)]
+        return guardian.main([*words, *command])
 
 
 @pytest.mark.parametrize(
@@ -154,6 +158,34 @@ def test_what_a_child_leaves_behind_ends_with_it() -> None:
 def test_signals_that_are_ignored_stay_ignored_for_the_child() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert Coati().guard("sh", "-c", "kill -HUP $$; exit 4") == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(FileNotFoundError(), guardian.NOT_FOUND), (PermissionError(), guardian.NOT_EXECUTABLE)]
+)
+def test_what_the_child_does_before_the_command(error: OSError, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, which plays the child, as far as the command that cannot be run."""
+
+    def cannot_run(name: str, command: list[str]) -> None:
+        assert (name, command) == ("coati-no-such-command", ["coati-no-such-command", "x"])
+        # What the interpreter does with signals is not the command's.
+        assert signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        raise error
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "fork", lambda: 0)
+    monkeypatch.setattr(os, "setpgid", lambda pid, group: None)
+    monkeypatch.setattr(os, "tcgetpgrp", lambda terminal: os.getpgid(os.getppid()))
+    monkeypatch.setattr(os, "execvp", cannot_run)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(guardian, "_end_with_parent", lambda parent: None)
+    coati = Coati()
+    with coati.ours, coati.theirs, pytest.raises(SystemExit) as ended:
+        coati.play("coati-no-such-command", "x")
+    assert ended.value.code == code
 
 
 def test_the_child_ends_with_the_guardian() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from coati.cli import exits
+from coati.cli.output import Output
 from coati.sync import Client as SyncClient
 from tests.cli import kit
+from tests.cli.beside import beside
 from tests.cli.test_held import DEADLINE_S, running, sh
 from tests.interop.peers import eventually
 
@@ -25,10 +28,14 @@ def test_who_is_there(cli: kit.Cli, hosts: str) -> None:
 
 
 def test_a_member_is_there_until_it_is_interrupted(cli: kit.Cli, hosts: str) -> None:
-    with running(hosts, "members", "/g", "--join", "me", "--data", "h:1") as process:
-        eventually(lambda: cli("members", "/g").out == b"me\th:1\n", "it has joined")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE_S) == exits.DONE
+    with SyncClient(hosts) as zk:
+
+        def interrupt() -> None:
+            eventually(lambda: zk.group("/g").current() == {"me": b"h:1"}, "it has joined")
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with beside(interrupt):
+            assert cli("members", "/g", "--join", "me", "--data", "h:1").code == exits.DONE
         assert cli("members", "/g").out == b""
 
 
@@ -39,19 +46,32 @@ def test_a_member_is_there_while_its_command_runs(cli: kit.Cli, tmp_path: Path) 
     assert cli("members", "/g").out == b""
 
 
-def test_who_comes_and_goes(server: object, cli: kit.Cli, hosts: str) -> None:
-    with SyncClient(hosts) as zk, running(hosts, "-o", "jsonl", "members", "/g", "--follow") as process:
-        assert process.stdout is not None
-        with zk.group("/g").join(b"1", "a") as membership:
-            told = [json.loads(process.stdout.readline())]
-            membership.set(b"2")
-            told.append(json.loads(process.stdout.readline()))
-        told.append(json.loads(process.stdout.readline()))
-        assert [(line["event"], line["name"], line["data"]) for line in told] == [
-            ("joined", "a", "1"), ("changed", "a", "2"), ("left", "a", "2"),
-        ]  # fmt: skip
-        process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE_S) == exits.INTERRUPTED
+def test_who_comes_and_goes(cli: kit.Cli, hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, str, str]] = []
+    heard = threading.Condition()
+
+    def stream(out: Output, record: dict[str, bytes], line: str | None = None) -> None:
+        with heard:
+            told.append((str(record["event"]), str(record["name"]), record["data"].decode()))
+            heard.notify_all()
+
+    def wait_for(event: str) -> None:
+        with heard:
+            assert heard.wait_for(lambda: told and told[-1][0] == event, DEADLINE_S)
+
+    def come_and_go() -> None:
+        with SyncClient(hosts) as zk:
+            with zk.group("/g").join(b"1", "a") as membership:
+                wait_for("joined")
+                membership.set(b"2")
+                wait_for("changed")
+            wait_for("left")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Output, "stream", stream)
+    with beside(come_and_go):
+        assert cli("members", "/g", "--follow").code == exits.INTERRUPTED
+    assert told == [("joined", "a", "1"), ("changed", "a", "2"), ("left", "a", "2")]
 
 
 def test_a_counter(cli: kit.Cli, hosts: str) -> None:

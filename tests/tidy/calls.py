@@ -41,7 +41,8 @@ BANS: Final = (
     Ban(("open", "os.open", "io.open", ".read_text", ".write_text", ".read_bytes", ".write_bytes"),
         ("coati.storage.disk", "coati.server.config", "coati.server.embed", "coati.cli", "coati.bench",
          "coati.testing.children"), "files are the Disk's"),
-    Ban(("os._exit", "exit", "quit"), (), "a process ends by returning from main"),
+    # The guardian forks: what its child could not run must not go on as a second guardian.
+    Ban(("os._exit", "exit", "quit"), ("coati.cli.guardian",), "a process ends by returning from main"),
     Ban(("eval", "exec", "compile", "__import__", "globals", "locals"), (), "code is not made at run time"),
     # The front door leads to rooms that are entered when somebody asks for them.
     Ban(("importlib.",), ("coati.door", "coati.cli.main"), "imports are statements"),

@@ -99,6 +99,8 @@ ROOMS: Final[dict[str, Room]] = {
     ),
     "coati.cli.serve": Room(("coati", "coati.cli.standard", "coati.errors", *SERVE), None),
     "coati.cli.configfacts": Room(("coati.admin", "coati.cli", "coati.errors", "coati.server.config"), None),
+    # The supervisor of a local ensemble asks its servers as tests do.
+    "coati.cli.supervisor": Room(("coati.testing.probe",), None),
     "coati.cli.offline": Room(("coati.cli", "coati.errors", "coati.offline"), None),
     # What was on the disk goes back through a client.
     "coati.cli.undelete": Room(("coati.cli", "coati.client", "coati.errors", "coati.offline"), None),

@@ -101,7 +101,7 @@ async def _counter(call: OnlineCall) -> None:
                 value = await counter.add(int(change))
         except OverflowError as error:
             raise CommandError(str(error), CONFLICT) from None
-        except MarshallingError as error:
+        except (MarshallingError, ValueError) as error:
             raise CommandError(f"{call.path(options.path)} is no counter: {error}", CONFLICT) from None
     if call.out.is_structured:
         call.out.record({"path": call.path(options.path), "value": value})

@@ -66,7 +66,9 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "metrics": Entry("coati.cli.status:METRICS", "list what servers count"),
         "doctor": Entry("coati.cli.doctor:DOCTOR", "look for wrong configurations and for trouble"),
     },
-    "ensembles": {},
+    "ensembles": {
+        "ensemble": Entry("coati.cli.ensemble:ENSEMBLE", "run servers on this machine, and break them"),
+    },
     "storage": {
         "snap": Entry("coati.cli.offline.snaps:SNAP", "look at snapshots on disk: ls, dump, diff, top, verify"),
         "log": Entry("coati.cli.offline.logs:LOG", "look at logs: ls, dump, history, verify, repair, replay"),

@@ -120,7 +120,12 @@ class ExclusiveLock(Claim[Held]):
                 await self._patient.ensure(parent_path(self.path))
                 continue
             assert isinstance(made, Node)
-            return made
+            if made.stat.czxid:
+                return made
+            # Java before 3.9 has no Stat in the answer to a multi.
+            found = await self._find_own(data)
+            if found is not None:
+                return found
 
     async def _find_own(self, data: bytes) -> Node | None:
         """The znode if it is this contender's, of this session."""

@@ -355,6 +355,9 @@ class Queue:
             try:
                 made = (await once.multi(ops))[0]
                 held = made if isinstance(made, Node) else None
+                if held is not None and not held.stat.czxid:
+                    # Java before 3.9 has no Stat in the answer to a multi.
+                    held = await is_ours(self._waiting, path, stamp)
             except MultiError as error:
                 if error.code not in _SOMEBODY_ELSE:
                     raise

@@ -178,7 +178,10 @@ class Semaphore(Claim[Held]):
         while door.stat.ephemeral_owner == self._client.session.id:
             try:
                 made = (await self._patient.multi(ops))[1]
-            except (MultiError, ConnectionLoss):
+                if isinstance(made, Node) and not made.stat.czxid:
+                    # Java before 3.9 has no Stat in the answer to a multi.
+                    made = await self._patient.get(path)
+            except (MultiError, NoNode, ConnectionLoss):
                 # The door has gone, or the name is there, because an answer was lost.
                 try:
                     made = await self._patient.get(path)
