@@ -69,7 +69,7 @@ def test_credentials_count(server: Peer, environ: dict[str, str]) -> None:
     environ["COATI_HOSTS"] = server.address
     environ["COATI_AUTH"] = "digest:alice:pw"
     assert "/zookeeper" in candidates("coati get /zoo", environ)
-    assert not any(b"pw" in file.read_bytes() for file in listings_path(environ).iterdir())
+    assert not any(b"pw" in file.read_bytes() for file in Path(listings_path(environ)).iterdir())
 
 
 def test_a_listing_is_shown_again_for_a_moment(fruit: str, server: Peer, environ: dict[str, str]) -> None:
@@ -77,7 +77,7 @@ def test_a_listing_is_shown_again_for_a_moment(fruit: str, server: Peer, environ
         return candidates(f"coati -s {fruit} get /apple/", environ)
 
     assert listing() == ["/apple/core"]
-    (file,) = listings_path(environ).iterdir()
+    (file,) = Path(listings_path(environ)).iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     with peers.session(server) as control:
         assert control.call(raw.CREATE, raw.create(f"/{fruit.partition('/')[2]}/apple/seed"))[0] == 0

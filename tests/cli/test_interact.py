@@ -22,7 +22,7 @@ from coati.cli import exits, terminal
 from coati.cli.command import Streams
 from coati.cli.offers import Offer, Offers
 from coati.cli.online import OnlineCall
-from coati.cli.shell import SH
+from coati.cli.sh import SH
 from coati.cli.terminal import FileHistory, Menu, Screen, interact
 from coati.errors import OperationTimeout
 from tests.cli import kit

@@ -14,7 +14,8 @@ import pytest
 from coati.cli import exits
 from coati.cli.command import Streams
 from coati.cli.online import OnlineCall
-from coati.cli.shell import SH, Shell, is_secret, role_of, shown_line, told_change
+from coati.cli.sh import SH
+from coati.cli.shell import Shell, is_secret, role_of, shown_line, told_change
 from coati.cli.table import GROUPS, Entry
 from coati.client.types import Mode, State, StateChange
 from coati.recipes.client import Client

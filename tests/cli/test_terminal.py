@@ -45,75 +45,87 @@ def at_prompt(line: str) -> Callable[[list[str]], bool]:
     return lambda lines: bool(lines) and lines[-1].endswith(f" > {line}".rstrip())
 
 
+def edits_and_completes(pane: Terminal) -> None:
+    """In the middle of a line; by Tab."""
+    # Editing: in the middle of the line.
+    pane.type("gt /apple")
+    pane.keys("Home", "Right")
+    pane.type("e")
+    pane.until(at_prompt("get /apple"), "the edited line")
+    pane.keys("Enter")
+    pane.until(lambda lines: lines[-2:-1] == ["red"] and at_prompt("")(lines), "the data, and the prompt")
+    # Completion: the one that fits, of several what they share, then a menu.
+    pane.type("explai")
+    pane.keys("Tab")
+    pane.until(at_prompt("explain"), "the completed command")
+    pane.keys("C-u")
+    pane.type("get /apr")
+    pane.keys("Tab")
+    pane.until(at_prompt("get /apricot"), "the completed path")
+    pane.keys("Enter")
+    pane.until(lambda lines: "orange" in lines and at_prompt("")(lines), "its data")
+    pane.type("get /")
+    pane.keys("Tab")
+    pane.until(lambda lines: menu(lines) == ["get /ap", "apple", "apricot"], "what both begin with, and a menu")
+    pane.keys("Tab")
+    pane.until(lambda lines: menu(lines) == ["get /apple", "apple", "apricot"], "the first of the menu")
+    pane.keys("C-c")
+    pane.until(at_prompt(""), "an empty line after Ctrl-C")
+
+
+def finds_lines_again(pane: Terminal) -> None:
+    """By the arrow and by search; nobody keeps a password."""
+    # History: up, and searched.
+    pane.keys("Up", "Up")
+    pane.until(at_prompt("get /apple"), "the line before the last")
+    pane.keys("C-c")
+    pane.until(at_prompt(""), "an empty line")
+    pane.keys("C-r")
+    pane.type("apri")
+    pane.until(lambda lines: "(reverse-i-search)`apri': get /apricot" in lines[-1], "the line that was searched for")
+    pane.keys("Enter")
+    pane.until(at_prompt("get /apricot"), "it, to be run")
+    pane.keys("C-u")
+    # Nobody keeps a password.
+    pane.type("addauth digest alice:secret")
+    pane.keys("Enter")
+    pane.until(at_prompt(""), "the prompt")
+    pane.keys("Up")
+    pane.until(at_prompt("get /apricot"), "the last line without a secret")
+    pane.keys("C-u")
+
+
+def sees_events(pane: Terminal, zk: Client) -> None:
+    """While a line is typed, which stays whole; Ctrl-C ends what runs, but not the shell."""
+    # An event comes while a line is typed; the line stays whole.
+    pane.type("addWatch /apple")
+    pane.keys("Enter")
+    pane.until(at_prompt(""), "the prompt")
+    pane.type("get /apri")
+    pane.until(at_prompt("get /apri"), "the half line")
+    zk.set("/apple", b"green")
+    event = "WatchedEvent state:SyncConnected type:NodeDataChanged path:/apple"
+    pane.until(
+        lambda lines: lines[-2].startswith(event) and at_prompt("get /apri")(lines), "the event above the half line"
+    )
+    pane.type("cot")
+    pane.keys("Enter")
+    pane.until(lambda lines: lines[-2:-1] == ["orange"] and at_prompt("")(lines), "the whole line's data")
+    # Ctrl-C ends what runs, and what it runs through, but not the shell.
+    pane.type("get /apple | sh -c 'echo paged; exec sleep 1000'")
+    pane.keys("Enter")
+    pane.until(lambda lines: lines[-1] == "paged", "the pager")
+    pane.keys("C-c")
+    pane.until(at_prompt(""), "the prompt")
+
+
 def test_a_session_of_a_person(pane: Terminal, hosts: str, environ: dict[str, str]) -> None:
-    zk = Client(hosts)
-    with zk:
+    with Client(hosts) as zk:
         zk.create("/apple", b"red")
         zk.create("/apricot", b"orange")
-        # Editing: in the middle of the line.
-        pane.type("gt /apple")
-        pane.keys("Home", "Right")
-        pane.type("e")
-        pane.until(at_prompt("get /apple"), "the edited line")
-        pane.keys("Enter")
-        pane.until(lambda lines: lines[-2:-1] == ["red"] and at_prompt("")(lines), "the data, and the prompt")
-        # Completion: the one that fits, of several what they share, then a menu.
-        pane.type("explai")
-        pane.keys("Tab")
-        pane.until(at_prompt("explain"), "the completed command")
-        pane.keys("C-u")
-        pane.type("get /apr")
-        pane.keys("Tab")
-        pane.until(at_prompt("get /apricot"), "the completed path")
-        pane.keys("Enter")
-        pane.until(lambda lines: "orange" in lines and at_prompt("")(lines), "its data")
-        pane.type("get /")
-        pane.keys("Tab")
-        pane.until(lambda lines: menu(lines) == ["get /ap", "apple", "apricot"], "what both begin with, and a menu")
-        pane.keys("Tab")
-        pane.until(lambda lines: menu(lines) == ["get /apple", "apple", "apricot"], "the first of the menu")
-        pane.keys("C-c")
-        pane.until(at_prompt(""), "an empty line after Ctrl-C")
-        # History: up, and searched.
-        pane.keys("Up", "Up")
-        pane.until(at_prompt("get /apple"), "the line before the last")
-        pane.keys("C-c")
-        pane.until(at_prompt(""), "an empty line")
-        pane.keys("C-r")
-        pane.type("apri")
-        pane.until(
-            lambda lines: "(reverse-i-search)`apri': get /apricot" in lines[-1], "the line that was searched for"
-        )
-        pane.keys("Enter")
-        pane.until(at_prompt("get /apricot"), "it, to be run")
-        pane.keys("C-u")
-        # Nobody keeps a password.
-        pane.type("addauth digest alice:secret")
-        pane.keys("Enter")
-        pane.until(at_prompt(""), "the prompt")
-        pane.keys("Up")
-        pane.until(at_prompt("get /apricot"), "the last line without a secret")
-        pane.keys("C-u")
-        # An event comes while a line is typed; the line stays whole.
-        pane.type("addWatch /apple")
-        pane.keys("Enter")
-        pane.until(at_prompt(""), "the prompt")
-        pane.type("get /apri")
-        pane.until(at_prompt("get /apri"), "the half line")
-        zk.set("/apple", b"green")
-        event = "WatchedEvent state:SyncConnected type:NodeDataChanged path:/apple"
-        pane.until(
-            lambda lines: lines[-2].startswith(event) and at_prompt("get /apri")(lines), "the event above the half line"
-        )
-        pane.type("cot")
-        pane.keys("Enter")
-        pane.until(lambda lines: lines[-2:-1] == ["orange"] and at_prompt("")(lines), "the whole line's data")
-        # Ctrl-C ends what runs, and what it runs through, but not the shell.
-        pane.type("get /apple | sh -c 'echo paged; exec sleep 1000'")
-        pane.keys("Enter")
-        pane.until(lambda lines: lines[-1] == "paged", "the pager")
-        pane.keys("C-c")
-        pane.until(at_prompt(""), "the prompt")
+        edits_and_completes(pane)
+        finds_lines_again(pane)
+        sees_events(pane, zk)
         pane.keys("C-d")
         pane.until(lambda lines: "left 130" in lines, "the end, with the last line's code")
     kept = (Path(environ["XDG_STATE_HOME"]) / "coati" / "history").read_text()

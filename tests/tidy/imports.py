@@ -114,7 +114,7 @@ ROOMS: Final[dict[str, Room]] = {
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
     (
         ("coati.cli.completing", "tomllib"),
-        ("coati.cli.shell", "coati.cli.terminal"),
+        ("coati.cli.sh", "coati.cli.terminal"),
         ("coati.client.codecs", "msgspec"),
         ("coati.client.codecs", "pydantic"),
         ("coati.client.dns", "dns.asyncresolver"),

@@ -16,7 +16,6 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from coati.cli.main import WITH_VALUE, find
@@ -109,7 +108,7 @@ def server_of(words: Sequence[str], environ: Mapping[str, str]) -> Server | None
 
 def _context(name: str | None, environ: Mapping[str, str]) -> dict[str, str]:
     try:
-        text = contexts_path(environ).read_text()
+        text = _text(contexts_path(environ))
     except OSError:
         return {}
     import tomllib  # takes longer than a listing, and most have no such file
@@ -143,14 +142,14 @@ def _command(words: Sequence[str]) -> str | None:
 # --- listings -------------------------------------------------------------------------------------
 
 
-def _cached(server: Server, path: str, directory: Path) -> list[str]:
+def _cached(server: Server, path: str, directory: str) -> list[str]:
     # Of the credentials only who: the file needs no password.
     who = ":".join(server.auth.split(":")[:2])
     key = f"{server.hosts} {server.root}{path} {who}"
-    file = directory / f"{zlib.crc32(key.encode()):08x}"
+    file = os.path.join(directory, f"{zlib.crc32(key.encode()):08x}")
     try:
-        if time.time() - file.stat().st_mtime < FRESH_S:
-            first, *names = file.read_text().splitlines()
+        if time.time() - os.stat(file).st_mtime < FRESH_S:
+            first, *names = _text(file).splitlines()
             if first == key:
                 return names
     except (OSError, ValueError):
@@ -161,18 +160,24 @@ def _cached(server: Server, path: str, directory: Path) -> list[str]:
     return names
 
 
-def _keep(file: Path, lines: Sequence[str]) -> None:
+def _keep(file: str, lines: Sequence[str]) -> None:
+    directory = os.path.dirname(file)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for other in file.parent.iterdir():
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        for other in os.scandir(directory):
             if time.time() - other.stat().st_mtime > FRESH_S:
-                other.unlink(missing_ok=True)
-        scratch = file.with_suffix(f".{os.getpid()}")
+                os.unlink(other)
+        scratch = f"{file}.{os.getpid()}"
         with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.writelines(f"{line}\n" for line in lines)
-        scratch.replace(file)
+        os.replace(scratch, file)
     except OSError:
         pass
+
+
+def _text(file: str) -> str:
+    with open(file) as kept:
+        return kept.read()
 
 
 def _in_time(server: Server, path: str) -> list[str]:

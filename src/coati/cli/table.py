@@ -26,7 +26,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "serve": Entry("coati.cli.serve:main", "run a server"),
     },
     "tools": {
-        "sh": Entry("coati.cli.shell:SH", "the interactive shell; it knows the Java shell's commands too"),
+        "sh": Entry("coati.cli.sh:SH", "the interactive shell; it knows the Java shell's commands too"),
         "bench": Entry("coati.cli.bench:main", "measure a server"),
         "context": Entry("coati.cli.contexts:CONTEXT", "named connections: list, add, use, remove"),
         "completion": Entry("coati.cli.completion:COMPLETION", "print a completion script for bash, zsh or fish"),
