@@ -53,6 +53,10 @@ def test_commands_come_first(environ: dict[str, str]) -> None:
 def test_flags(environ: dict[str, str]) -> None:
     assert candidates("coati get --tls-c", environ) == ["--tls-ca", "--tls-cert"]
     assert flags_of("serve") == []
+    # The second time the command is not asked.
+    (file,) = Path(environ["XDG_CACHE_HOME"], "coati").glob("flags-*/get")
+    file.write_text("--kept\n")
+    assert candidates("coati get -", environ) == ["--kept"]
 
 
 def test_paths_from_flags_variables_and_context(fruit: str, environ: dict[str, str]) -> None:

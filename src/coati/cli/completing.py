@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from coati import __version__
 from coati.cli.main import WITH_VALUE, find
 from coati.cli.places import contexts_path, listings_path
 from coati.cli.table import GROUPS, commands
@@ -70,10 +71,21 @@ def candidates(line: str, environ: Mapping[str, str]) -> list[str]:
     if name is None:
         return [] if previous in WITH_VALUE else [one for one in commands() if one.startswith(word)]
     if word.startswith("-"):
-        return [flag for flag in flags_of(name) if flag.startswith(word)]
+        return [flag for flag in _kept_flags(name, environ) if flag.startswith(word)]
     if previous in WITH_VALUE or not any(name in GROUPS[group] for group in _WITH_PATHS):
         return []
     return paths(word, server_of(before, environ), environ)
+
+
+def _kept_flags(name: str, environ: Mapping[str, str]) -> list[str]:
+    """Of this version, from a file: to ask a command is to load it, and the client with it."""
+    file = os.path.join(os.path.dirname(listings_path(environ)), f"flags-{__version__}", name)
+    try:
+        return _text(file).splitlines()
+    except OSError:
+        flags = flags_of(name)
+        _write(file, flags)
+        return flags
 
 
 def flags_of(name: str) -> list[str]:
@@ -161,13 +173,21 @@ def _cached(server: Server, path: str, directory: str) -> list[str]:
 
 
 def _keep(file: str, lines: Sequence[str]) -> None:
-    directory = os.path.dirname(file)
+    """And the stale ones go."""
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        for other in os.scandir(directory):
+        for other in os.scandir(os.path.dirname(file)):
             if time.time() - other.stat().st_mtime > FRESH_S:
                 os.unlink(other)
-        scratch = f"{file}.{os.getpid()}"
+    except OSError:
+        pass
+    _write(file, lines)
+
+
+def _write(file: str, lines: Sequence[str]) -> None:
+    """All at once or not at all."""
+    scratch = f"{file}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
         with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.writelines(f"{line}\n" for line in lines)
         os.replace(scratch, file)
