@@ -181,3 +181,13 @@ def test_bash_completes_a_path(fruit: str, environ: dict[str, str], tmp_path: Pa
         env={**os.environ, **environ, "COATI_HOSTS": fruit, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.stdout == "/pear\\ tree\n", done.stderr
+
+
+def test_a_listing_needs_no_client() -> None:
+    # A person waits for it: the client alone takes longer to load.
+    script = "import sys; import coati.cli.completing; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert not [
+        name for name in loaded if name in ("asyncio", "argparse", "pathlib") or name.startswith("coati.client")
+    ]
