@@ -53,6 +53,10 @@ def test_commands_come_first(environ: dict[str, str]) -> None:
 def test_flags(environ: dict[str, str]) -> None:
     assert candidates("coati get --tls-c", environ) == ["--tls-ca", "--tls-cert"]
     assert flags_of("serve") == []
+    # The second time the command is not asked.
+    (file,) = Path(environ["XDG_CACHE_HOME"], "coati").glob("flags-*/get")
+    file.write_text("--kept\n")
+    assert candidates("coati get -", environ) == ["--kept"]
 
 
 def test_paths_from_flags_variables_and_context(fruit: str, environ: dict[str, str]) -> None:
@@ -69,7 +73,7 @@ def test_credentials_count(server: Peer, environ: dict[str, str]) -> None:
     environ["COATI_HOSTS"] = server.address
     environ["COATI_AUTH"] = "digest:alice:pw"
     assert "/zookeeper" in candidates("coati get /zoo", environ)
-    assert not any(b"pw" in file.read_bytes() for file in listings_path(environ).iterdir())
+    assert not any(b"pw" in file.read_bytes() for file in Path(listings_path(environ)).iterdir())
 
 
 def test_a_listing_is_shown_again_for_a_moment(fruit: str, server: Peer, environ: dict[str, str]) -> None:
@@ -77,7 +81,7 @@ def test_a_listing_is_shown_again_for_a_moment(fruit: str, server: Peer, environ
         return candidates(f"coati -s {fruit} get /apple/", environ)
 
     assert listing() == ["/apple/core"]
-    (file,) = listings_path(environ).iterdir()
+    (file,) = Path(listings_path(environ)).iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     with peers.session(server) as control:
         assert control.call(raw.CREATE, raw.create(f"/{fruit.partition('/')[2]}/apple/seed"))[0] == 0
@@ -177,3 +181,13 @@ def test_bash_completes_a_path(fruit: str, environ: dict[str, str], tmp_path: Pa
         env={**os.environ, **environ, "COATI_HOSTS": fruit, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.stdout == "/pear\\ tree\n", done.stderr
+
+
+def test_a_listing_needs_no_client() -> None:
+    # A person waits for it: the client alone takes longer to load.
+    script = "import sys; import coati.cli.completing; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert not [
+        name for name in loaded if name in ("asyncio", "argparse", "pathlib") or name.startswith("coati.client")
+    ]

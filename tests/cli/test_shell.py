@@ -8,13 +8,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coati.cli import exits
 from coati.cli.command import Streams
 from coati.cli.online import OnlineCall
-from coati.cli.shell import SH, Shell, is_secret, role_of, shown_line, told_change
+from coati.cli.sh import SH
+from coati.cli.shell import Shell, is_secret, role_of, shown_line, told_change
 from coati.cli.table import GROUPS, Entry
 from coati.client.types import Mode, State, StateChange
 from coati.recipes.client import Client
@@ -263,7 +265,7 @@ class Screen(io.BytesIO):
         super().__init__()
         self.written = asyncio.Event()
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         self.written.set()
         return super().write(data)
 

@@ -26,7 +26,8 @@ OUTSIDE: Final = ("coati.cli", "coati.bench", "coati.console", "coati.testing")
 
 BANS: Final = (
     Ban(("time.time", "time.time_ns", "datetime.datetime.now", "datetime.datetime.utcnow"),
-        ("coati.server.clock", "coati.recipes.wallclock"),
+        # How old a file is, the file system says in wall time.
+        ("coati.server.clock", "coati.recipes.wallclock", "coati.cli.completing"),
         "wall time comes from the Clock"),
     Ban(("time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns"),
         ("coati.server.clock", "coati.storage.disk", *OUTSIDE), "monotonic time comes from the Clock or as now_ms"),
@@ -52,7 +53,9 @@ BANS: Final = (
     Ban(("asyncio.sleep",), (*OUTSIDE, "coati.client", "coati.recipes", "coati.patterns"),
         "a timer is set, not slept through"),
     Ban(("threading.Thread", "concurrent.futures."),
-        ("coati.storage.disk", "coati.bench", "coati.testing", "coati.sync"), "one loop, and one disk thread"),
+        # No timeout reaches the resolver, and a person waits.
+        ("coati.storage.disk", "coati.bench", "coati.testing", "coati.sync", "coati.cli.completing"),
+        "one loop, and one disk thread"),
 )  # fmt: skip
 # A Random made from a seed is the seam itself, and may be made where the seed is known.
 SEEDED: Final = ("random.Random",)

@@ -122,7 +122,7 @@ LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
         ("coati.cli.main", "difflib"),
         ("coati.cli.online", "tomllib"),
         ("coati.cli.completing", "tomllib"),
-        ("coati.cli.shell", "coati.cli.terminal"),
+        ("coati.cli.sh", "coati.cli.terminal"),
         ("coati.client.codecs", "msgspec"),
         ("coati.client.codecs", "pydantic"),
         ("coati.client.dns", "dns.asyncresolver"),

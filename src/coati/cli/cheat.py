@@ -40,13 +40,13 @@ PAGES: Final[dict[str, tuple[str, str]]] = {
     "trees": (
         "copy, compare, search and save subtrees",
         """
-        coati cp /conf /conf.old
+        coati cp -r /conf /conf.old
         coati diff /conf /conf.old
         coati find '/conf/**/port'
         coati grep 8080 /conf
         coati du /
         coati export /conf > conf.jsonl
-        coati import /conf --dry-run < conf.jsonl
+        coati import conf.jsonl /conf --dry-run
         """,
     ),
     "watch": (
@@ -62,7 +62,7 @@ PAGES: Final[dict[str, tuple[str, str]]] = {
         "who may do what",
         """
         coati acl get /secret
-        coati acl set /secret auth::cdrwa world:anyone:r
+        coati acl set /secret auth::cdrwa,world:anyone:r
         coati auth whoami
         coati auth hash alice
         """,
@@ -99,12 +99,10 @@ PAGES: Final[dict[str, tuple[str, str]]] = {
         """,
     ),
     "ensemble": (
-        "members and configuration",
+        "servers and configuration",
         """
         coati config show
-        coati members list
-        coati members add 4=zk4:2888:3888:participant --yes
-        coati members remove 4 --yes
+        coati status                                  # who leads, who follows
         """,
     ),
     "storage": (
@@ -112,7 +110,7 @@ PAGES: Final[dict[str, tuple[str, str]]] = {
         """
         coati snap ls /var/lib/zookeeper
         coati log dump /var/lib/zookeeper
-        coati log history /conf/app --dir /var/lib/zookeeper
+        coati log history /conf/app /var/lib/zookeeper
         coati log verify /var/lib/zookeeper
         coati purge --keep 3 /var/lib/zookeeper
         """,

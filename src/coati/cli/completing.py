@@ -16,9 +16,9 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
+from coati import __version__
 from coati.cli.main import WITH_VALUE, find
 from coati.cli.places import contexts_path, listings_path
 from coati.cli.table import GROUPS, commands
@@ -71,10 +71,21 @@ def candidates(line: str, environ: Mapping[str, str]) -> list[str]:
     if name is None:
         return [] if previous in WITH_VALUE else [one for one in commands() if one.startswith(word)]
     if word.startswith("-"):
-        return [flag for flag in flags_of(name) if flag.startswith(word)]
+        return [flag for flag in _kept_flags(name, environ) if flag.startswith(word)]
     if previous in WITH_VALUE or not any(name in GROUPS[group] for group in _WITH_PATHS):
         return []
     return paths(word, server_of(before, environ), environ)
+
+
+def _kept_flags(name: str, environ: Mapping[str, str]) -> list[str]:
+    """Of this version, from a file: to ask a command is to load it, and the client with it."""
+    file = os.path.join(os.path.dirname(listings_path(environ)), f"flags-{__version__}", name)
+    try:
+        return _text(file).splitlines()
+    except OSError:
+        flags = flags_of(name)
+        _write(file, flags)
+        return flags
 
 
 def flags_of(name: str) -> list[str]:
@@ -109,7 +120,7 @@ def server_of(words: Sequence[str], environ: Mapping[str, str]) -> Server | None
 
 def _context(name: str | None, environ: Mapping[str, str]) -> dict[str, str]:
     try:
-        text = contexts_path(environ).read_text()
+        text = _text(contexts_path(environ))
     except OSError:
         return {}
     import tomllib  # takes longer than a listing, and most have no such file
@@ -143,14 +154,14 @@ def _command(words: Sequence[str]) -> str | None:
 # --- listings -------------------------------------------------------------------------------------
 
 
-def _cached(server: Server, path: str, directory: Path) -> list[str]:
+def _cached(server: Server, path: str, directory: str) -> list[str]:
     # Of the credentials only who: the file needs no password.
     who = ":".join(server.auth.split(":")[:2])
     key = f"{server.hosts} {server.root}{path} {who}"
-    file = directory / f"{zlib.crc32(key.encode()):08x}"
+    file = os.path.join(directory, f"{zlib.crc32(key.encode()):08x}")
     try:
-        if time.time() - file.stat().st_mtime < FRESH_S:
-            first, *names = file.read_text().splitlines()
+        if time.time() - os.stat(file).st_mtime < FRESH_S:
+            first, *names = _text(file).splitlines()
             if first == key:
                 return names
     except (OSError, ValueError):
@@ -161,18 +172,32 @@ def _cached(server: Server, path: str, directory: Path) -> list[str]:
     return names
 
 
-def _keep(file: Path, lines: Sequence[str]) -> None:
+def _keep(file: str, lines: Sequence[str]) -> None:
+    """And the stale ones go."""
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for other in file.parent.iterdir():
+        for other in os.scandir(os.path.dirname(file)):
             if time.time() - other.stat().st_mtime > FRESH_S:
-                other.unlink(missing_ok=True)
-        scratch = file.with_suffix(f".{os.getpid()}")
-        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.writelines(f"{line}\n" for line in lines)
-        scratch.replace(file)
+                os.unlink(other)
     except OSError:
         pass
+    _write(file, lines)
+
+
+def _write(file: str, lines: Sequence[str]) -> None:
+    """All at once or not at all."""
+    scratch = f"{file}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
+        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.writelines(f"{line}\n" for line in lines)
+        os.replace(scratch, file)
+    except OSError:
+        pass
+
+
+def _text(file: str) -> str:
+    with open(file) as kept:
+        return kept.read()
 
 
 def _in_time(server: Server, path: str) -> list[str]:

@@ -37,7 +37,7 @@ async def _context(call: OnlineCall) -> None:
         return
     if name is None or _NAME.fullmatch(name) is None:
         raise CommandError(f"{action} needs a name, of letters, digits, - and _", USAGE)
-    path = contexts_path(call.environ)
+    path = Path(contexts_path(call.environ))
     kept = _read(path)
     contexts: dict[str, Any] = kept.setdefault("context", {})
     if action == "add":
@@ -59,7 +59,7 @@ async def _context(call: OnlineCall) -> None:
 
 
 def _list(call: Call) -> None:
-    kept = _read(contexts_path(call.environ))
+    kept = _read(Path(contexts_path(call.environ)))
     with call.out.table("name", "current", "hosts", "auth", "tls", "timeout") as table:
         for name, one in sorted(kept.get("context", {}).items()):
             # Who, never the password.

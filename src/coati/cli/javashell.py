@@ -20,7 +20,7 @@ from coati.cli.javawatches import CHILDREN, DATA, JavaWatches
 from coati.cli.online import OnlineCall
 from coati.client.ops import MultiError
 from coati.client.quota import text
-from coati.client.types import ACL, ANY, OPEN, Auth, Mode, Perm, Stat
+from coati.client.types import ACL, ANY, OPEN, TTL_MAX_S, Auth, Mode, Perm, Stat
 from coati.errors import KeeperError, NoNode, ZKError
 from coati.recipes.client import Client
 
@@ -91,14 +91,24 @@ class JavaCall:
         """What -v expects."""
         return self.number("v", ANY)
 
-    def number(self, flag: str, usual: int) -> int:
-        """The value of a flag."""
+    def number(self, flag: str, usual: int, wrong: str = "") -> int:
+        """The value of a flag; `wrong` is what to say if it is no number."""
         given = self.flags.get(flag)
         if given is None:
             return usual
         if _INTEGER.fullmatch(given) is None:
-            raise CommandError(f"-{flag} is followed by a number, not {given!r}", USAGE)
+            raise CommandError(wrong or f"-{flag} is followed by a number, not {given!r}", USAGE)
         return int(given)
+
+    @property
+    def is_watched(self) -> bool:
+        """By -w, or as before 3.5: `get path watch`."""
+        if len(self.arguments) > 1:
+            name = self.call.name
+            flags = "[-s] [-w]" if name == "get" else "[-w]"
+            self.warn(f"'{name} path [watch]' has been deprecated. Please use '{name} {flags} path' instead.")
+            return True
+        return "w" in self.flags
 
     def say(self, line: str) -> None:
         """On stdout."""
@@ -265,7 +275,7 @@ def acl_of(java: JavaCall, given: str) -> list[ACL]:
 
 async def _ls(java: JavaCall) -> None:
     zk, path = java.zk, java.path
-    is_watched = "w" in java.flags or len(java.arguments) > 1
+    is_watched = java.is_watched
     if "R" in java.flags:
         with java.watches.once(DATA, path, is_wanted=is_watched) as trigger:
             await zk.get(path, watch=trigger)
@@ -299,8 +309,7 @@ async def _ls_below(java: JavaCall, top: str, is_watched: bool) -> None:
 
 
 async def _get(java: JavaCall) -> None:
-    is_watched = "w" in java.flags or len(java.arguments) > 1
-    with java.watches.once(DATA, java.path, is_wanted=is_watched) as trigger:
+    with java.watches.once(DATA, java.path, is_wanted=java.is_watched) as trigger:
         node = await java.zk.get(java.path, watch=trigger)
     data = node.data
     if "x" in java.flags:
@@ -324,8 +333,7 @@ def hexdump(data: bytes) -> str:
 
 
 async def _stat(java: JavaCall) -> None:
-    is_watched = "w" in java.flags or len(java.arguments) > 1
-    with java.watches.once(DATA, java.path, is_wanted=is_watched) as trigger:
+    with java.watches.once(DATA, java.path, is_wanted=java.is_watched) as trigger:
         stat = await java.zk.exists(java.path, watch=trigger)
     if stat is None:
         raise NoNode(java.path)
@@ -363,15 +371,22 @@ async def _create(java: JavaCall) -> None:
     else:
         mode = Mode.SEQUENTIAL if "s" in flags else Mode.PERSISTENT
     given = java.arguments
-    ttl_ms = java.number("t", 0)
-    if "t" in flags and ttl_ms <= 0:
-        raise CommandError("ttl must be positive", USAGE)
+    ttl_ms = java.number("t", 0, "-t argument must be a long value")
+    if "t" in flags and not 0 < ttl_ms <= TTL_MAX_S * 1000:
+        raise CommandError(f"ttl must be positive and cannot be larger than: {TTL_MAX_S * 1000:.0f}", USAGE)
     # A sequential znode may have digits for a name.
     path = given[0] if mode.is_sequential and given[0].startswith("/") else java.path
-    made = await java.zk.create(
-        path, given[1].encode() if len(given) > 1 else b"", mode=mode, ttl=ttl_ms / 1000 if ttl_ms else None,
-        acl=acl_of(java, given[2]) if len(given) > 2 else OPEN,
-    )  # fmt: skip
+    data = given[1].encode("utf-8", "surrogateescape") if len(given) > 1 else b""
+    try:
+        acl = acl_of(java, given[2]) if len(given) > 2 else OPEN
+    except CommandError:
+        java.warn("KeeperErrorCode = InvalidACL")
+        raise
+    try:
+        made = await java.zk.create(path, data, mode=mode, ttl=ttl_ms / 1000 if ttl_ms else None, acl=acl)
+    except errors.InvalidACL:
+        java.warn(f"KeeperErrorCode = InvalidACL for {path}")
+        raise
     java.warn(f"Created {made.path}")
 
 
@@ -395,7 +410,8 @@ async def _deleteall(java: JavaCall) -> None:
         raise CommandError("deleteall / is refused: name the subtrees that shall go", REFUSED)
     if await java.zk.exists(path) is None:
         raise NoNode(path)
-    await java.zk.with_options(timeout=None).delete_tree(path, batch=max(1, java.number("b", 1000)))
+    batch = max(1, java.number("b", 1000, "-b argument must be an int value"))
+    await java.zk.with_options(timeout=None).delete_tree(path, batch=batch)
 
 
 # --- who may what -----------------------------------------------------------------------------------
@@ -446,7 +462,10 @@ async def _set_quota(java: JavaCall) -> None:
     if path.startswith(QUOTAS):
         java.warn(f"cannot set a quota under the path: {QUOTAS}")
         return
-    value = java.number(flag, 0)
+    if _INTEGER.fullmatch(java.flags[flag]) is None:
+        java.warn("NumberFormatException happens when parsing the option value")
+        return
+    value = int(java.flags[flag])
     if flag in "nN" and value <= 0:
         java.warn("the num quota must be greater than zero")
         return
@@ -556,7 +575,7 @@ async def _reconfig(java: JavaCall) -> None:
         raise CommandError(said, USAGE)
     if "file" in flags and "members" in flags:
         raise CommandError("Can't use -file and -members together (conflicting non-incremental modes)", USAGE)
-    members = _members(java.call.given(f"@{flags['file']}").decode()) if "file" in flags else None
+    members = members_in(java.call.given(f"@{flags['file']}").decode()) if "file" in flags else None
     if "members" in flags:
         members = flags["members"].lower().split(",")
     try:
@@ -571,7 +590,7 @@ async def _reconfig(java: JavaCall) -> None:
         java.stat((await java.zk.chroot_free().get(CONFIG)).stat)
 
 
-def _members(text: str) -> list[str]:
+def members_in(text: str) -> list[str]:
     """The servers of a dynamic configuration file."""
     return [line.strip() for line in text.splitlines() if line.strip().startswith("server.")]
 

@@ -153,7 +153,7 @@ def target_of(options: argparse.Namespace, environ: Mapping[str, str], streams: 
 
 def context_of(name: str | None, environ: Mapping[str, str]) -> dict[str, str]:
     """What a context sets; without a name, that of `current`, if there is one. Raises CommandError."""
-    path = contexts_path(environ)
+    path = Path(contexts_path(environ))
     found: dict[str, Any] = {}
     try:
         text = path.read_text()

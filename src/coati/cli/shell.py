@@ -1,7 +1,7 @@
 """`coati sh`: one session for its whole life, in which commands run one after the other.
 
 Knows the session, where it stands in the tree, what failed last and what runs in the background. Must not know
-terminals: a Front shows what comes by itself (`terminal` for a person; here for scripts). Commands are those of the
+terminals: a Front shows what comes by itself (`terminal` for a person, `sh` for scripts). Commands are those of the
 table, then those of the Java shell (`javashell`), then its own. What parses in coati's grammar is coati's; else, where
 the Java shell has a command of that name, it is Java's.
 """
@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import io
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol, cast
 
@@ -75,30 +75,6 @@ class Front(Protocol):
         """In this block Ctrl-C calls it."""
 
 
-class Script:
-    """The Front where nobody looks: events go to stdout as Java prints them, the rest to stderr."""
-
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
-
-    def say(self, line: str) -> None:
-        """See Front."""
-        told = f"\nWATCHER::\n\n{line}\n" if line.startswith("WatchedEvent ") else f"{line}\n"
-        self._streams.stdout.write(told.encode())
-        self._streams.stdout.flush()
-
-    def note(self, line: str) -> None:
-        """See Front."""
-        print(f"coati sh: {line}", file=self._streams.stderr, flush=True)
-
-    def refresh(self) -> None:
-        """See Front."""
-
-    def interrupts(self, cancel: Callable[[], object]) -> AbstractContextManager[object]:
-        """Ctrl-C ends the script."""
-        return nullcontext(cancel)
-
-
 @dataclass(frozen=True, slots=True)
 class Own:
     """A command of the shell itself."""
@@ -139,7 +115,7 @@ class Shell:
         self._call = call
         self._is_java = is_java
         self._jobs: dict[int, Job] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._watches = JavaWatches(front.say, self._spawn)
         self._own = self._own_commands()
         self.offers = Offers(self.names, self.flags, self._where, lambda: self.client)
@@ -171,7 +147,7 @@ class Shell:
         if client is not None:
             await client.aclose()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(list(self._tasks))
 
     async def _follow_states(self, client: JournalClient) -> None:
         is_first = True
@@ -198,8 +174,8 @@ class Shell:
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task
 
     # --- lines ------------------------------------------------------------------------------------
@@ -316,13 +292,15 @@ class Shell:
 
     def names(self) -> list[str]:
         """All that may begin a line."""
-        return sorted({*self._own, *javashell.COMMANDS, *(name for name in commands() if name != "sh")})
+        return sorted(dict.fromkeys((*self._own, *javashell.COMMANDS, *(name for name in commands() if name != "sh"))))
 
     def flags(self, name: str) -> list[str]:
         """Of a command: coati's and Java's."""
         command, java = table_command(name), javashell.COMMANDS.get(name)
         own = flags_in(plain_parser(command)._option_string_actions) if command is not None else []
-        return sorted({*own, *(f"-{flag}" for flag in (*java.flags, *java.valued))}) if java is not None else own
+        if java is None:
+            return own
+        return sorted(dict.fromkeys((*own, *(f"-{flag}" for flag in (*java.flags, *java.valued)))))
 
     def _where(self, given: str) -> str:
         return self._plain_call("sh", self._call.streams).path(given)
@@ -404,8 +382,8 @@ class Shell:
     def _options(self, command: Command, argv: Sequence[str], streams: Streams) -> argparse.Namespace | None:
         """None for --help, which has been shown. Raises CommandError with what argparse says."""
         parser = plain_parser(command)
-        own = {action.dest for action in parser._actions}
-        asked = {key: value for key, value in vars(self._call.options).items() if key in _TARGET and key not in own}
+        dests = [action.dest for action in parser._actions]
+        asked = {key: value for key, value in vars(self._call.options).items() if key in _TARGET and key not in dests}
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
@@ -623,69 +601,3 @@ def is_secret(line: str) -> bool:
 def shown_line(line: str) -> str:
     """For the list of lines."""
     return f"{' '.join(line.split()[:2])} ..." if is_secret(line) else line
-
-
-# --- the command --------------------------------------------------------------------------------------
-
-
-async def run_script(shell: Shell, lines: AsyncIterator[str], *, keeps_going: bool) -> int:
-    """Line by line; the first exit code that is not 0, at which it stops unless it `keeps_going`."""
-    first = DONE
-    number = 0
-    async for line in lines:
-        number += 1
-        code = await shell.run(line)
-        first = first or code
-        if code != DONE and not keeps_going:
-            shell.front.note(f"stopped at line {number}: {shown_line(line.strip())}")
-        if shell.is_over or (code != DONE and not keeps_going):
-            break
-    return first
-
-
-async def _stdin_lines(streams: Streams) -> AsyncIterator[str]:
-    """As they come; the session lives on while none does."""
-    while line := await asyncio.to_thread(streams.stdin.readline):
-        yield line.decode("utf-8", "surrogateescape")
-
-
-async def _given_lines(lines: Sequence[str]) -> AsyncIterator[str]:
-    for line in lines:
-        yield line
-
-
-def _flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", metavar="FILE", help="run its lines; - and a pipe: those of stdin")
-    parser.add_argument("-c", "--command", action="append", metavar="LINE", help="run this line; may be repeated")
-    parser.add_argument("-k", "--keep-going", action="store_true", help="do not stop at the first line that fails")
-    parser.add_argument(
-        "--java", action="store_true", help="ls, get, create ... as in the Java shell, also where coati has its own"
-    )
-
-
-async def _sh(call: OnlineCall) -> int:
-    options, streams = call.options, call.streams
-    if options.command is None and options.file is None and streams.is_terminal and streams.is_asked:
-        from coati.cli.terminal import interact  # needs prompt_toolkit, which a script does not
-
-        return await interact(call, is_java=options.java)
-    if options.command is not None:
-        lines = _given_lines(options.command)
-    elif options.file not in (None, "-"):
-        lines = _given_lines(call.given(f"@{options.file}").decode("utf-8", "surrogateescape").splitlines())
-    else:
-        # Commands must not eat the lines behind them.
-        lines = _stdin_lines(streams)
-        call.streams = Streams(io.BytesIO(), streams.stdout, streams.stderr, is_terminal=streams.is_terminal)
-    shell = Shell(call, Script(call.streams), is_java=options.java)
-    await shell.connect()
-    try:
-        return await run_script(shell, lines, keeps_going=options.keep_going)
-    finally:
-        await shell.close()
-
-
-SH = OnlineCommand(
-    "sh", _flags, _sh,
-    "  coati sh\n  coati sh -c 'cd /conf' -c 'ls'\n  coati sh runbook.txt --keep-going\n  coati sh --java < zkcli.txt",
-)  # fmt: skip

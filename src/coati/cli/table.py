@@ -81,7 +81,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "probe": Entry("coati.cli.probe:PROBE", "tell an orchestrator whether a server lives or is ready"),
     },
     "tools": {
-        "sh": Entry("coati.cli.shell:SH", "the interactive shell; it knows the Java shell's commands too"),
+        "sh": Entry("coati.cli.sh:SH", "the interactive shell; it knows the Java shell's commands too"),
         "lab": Entry("coati.cli.lab:LAB", "watch simulated servers elect, agree and recover"),
         "bench": Entry("coati.cli.bench:main", "measure a server"),
         "context": Entry("coati.cli.contexts:CONTEXT", "named connections: list, add, use, remove"),

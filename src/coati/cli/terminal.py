@@ -126,7 +126,7 @@ async def interact(call: OnlineCall, *, is_java: bool) -> int:
     """Until the person leaves; the exit code of the last line."""
     screen = Screen()
     shell = Shell(call, screen, is_java=is_java)
-    history = FileHistory(history_path(call.environ))
+    history = FileHistory(Path(history_path(call.environ)))
     history.trim()
     session: PromptSession[str] = PromptSession(
         history=history, completer=Menu(shell.offers), complete_while_typing=False, search_ignore_case=True
