@@ -69,7 +69,8 @@ def typed(hosts: str, text: str, *, is_java: bool = False, timeout: str = "20") 
     """What is typed into a shell of a terminal; its exit code, and what its commands wrote."""
     out = io.BytesIO()
     options = SH.parser().parse_args(["-s", hosts, "--timeout", timeout])
-    call = SH.call(options, Streams(io.BytesIO(), out, io.TextIOWrapper(out, write_through=True), True, True))
+    err = io.TextIOWrapper(out, write_through=True)
+    call = SH.call(options, Streams(io.BytesIO(), out, err, is_terminal=True, is_asked=True))
     assert isinstance(call, OnlineCall)
 
     async def run() -> int:

@@ -119,6 +119,7 @@ ROOMS: Final[dict[str, Room]] = {
 # And packages that nobody needs but who asks for them, and what only a file of contexts needs.
 LAZY: Final[frozenset[tuple[str, str]]] = frozenset(
     (
+        ("coati.cli.command", "traceback"),
         ("coati.cli.main", "difflib"),
         ("coati.cli.online", "tomllib"),
         ("coati.cli.completing", "tomllib"),

@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, TextIO
 
 from coati.cli.exits import BROKEN_PIPE, BUG, DONE, INTERRUPTED, REFUSED, USAGE, CommandError, code_of
@@ -26,15 +24,19 @@ from coati.errors import ZKError
 PREVIEW_LINES: Final = 20
 
 
-@dataclass(slots=True)
 class Streams:
     """Where a command reads and writes. `is_terminal`: a person sees stdout; `is_asked`: a person can answer."""
 
-    stdin: BinaryIO
-    stdout: BinaryIO
-    stderr: TextIO
-    is_terminal: bool = False
-    is_asked: bool = False
+    __slots__ = ("is_asked", "is_terminal", "stderr", "stdin", "stdout")
+
+    def __init__(
+        self, stdin: BinaryIO, stdout: BinaryIO, stderr: TextIO, *, is_terminal: bool = False, is_asked: bool = False
+    ) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.is_terminal = is_terminal
+        self.is_asked = is_asked
 
     @classmethod
     def standard(cls) -> Streams:
@@ -45,20 +47,20 @@ class Streams:
         )  # fmt: skip
 
 
-@dataclass(slots=True)
 class Call:
     """One run of a command: its options, and what it says with."""
 
-    name: str
-    options: Any
-    streams: Streams
-    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
-    cwd: str = "/"
-    out: Output = field(init=False)
+    __slots__ = ("cwd", "environ", "name", "options", "out", "streams")
 
-    def __post_init__(self) -> None:
-        form = getattr(self.options, "output", "auto")
-        self.out = Output(self.streams.stdout, form, is_terminal=self.streams.is_terminal)
+    def __init__(
+        self, name: str, options: Any, streams: Streams, environ: dict[str, str] | None = None, cwd: str = "/"
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.streams = streams
+        self.environ = dict(os.environ) if environ is None else environ
+        self.cwd = cwd
+        self.out = Output(streams.stdout, getattr(options, "output", "auto"), is_terminal=streams.is_terminal)
 
     def path(self, given: str) -> str:
         """A znode's absolute path: what the user typed, from where the shell stands; `..` goes up."""
@@ -154,17 +156,19 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
-@dataclass(frozen=True, slots=True)
 class Command:
     """One command: its name in the table, its flags, and what it does. The body's value is the exit code; None is 0.
 
     `examples` are lines for the help. Called with arguments it runs as a process would: see `run`.
     """
 
-    name: str
-    flags: Flags
-    body: Body
-    examples: str = ""
+    __slots__ = ("body", "examples", "flags", "name")
+
+    def __init__(self, name: str, flags: Flags, body: Body, examples: str = "") -> None:
+        self.name = name
+        self.flags = flags
+        self.body = body
+        self.examples = examples
 
     def __call__(self, argv: Sequence[str]) -> int:
         keep_standard_files()
@@ -224,7 +228,7 @@ def failed(call: Call, error: Exception) -> int:
     """Says what a command ended with; what none should end with has its traceback. The exit code."""
     if isinstance(error, CommandError | ZKError | OSError):
         return told(call, error)
-    traceback.print_exception(error, file=call.streams.stderr)
+    _print_traceback(call, error)
     print(f"coati {call.name}: this is a bug, please report it: {error!r}", file=call.streams.stderr)
     return BUG
 
@@ -232,7 +236,14 @@ def failed(call: Call, error: Exception) -> int:
 def told(call: Call, error: BaseException) -> int:
     """Says on stderr what went wrong; the exit code."""
     if call.options.verbose:
-        traceback.print_exception(error, file=call.streams.stderr)
+        _print_traceback(call, error)
     lines = "; ".join(str(error).splitlines()) or type(error).__name__
     print(f"coati {call.name}: {lines}", file=call.streams.stderr)
     return code_of(error)
+
+
+def _print_traceback(call: Call, error: BaseException) -> None:
+    # Seldom, and it takes as long to load as all else here.
+    import traceback
+
+    traceback.print_exception(error, file=call.streams.stderr)

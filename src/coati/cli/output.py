@@ -6,7 +6,7 @@ so that a million of them need no more memory than a few.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -178,7 +178,7 @@ def _plain(record: Mapping[str, Cell]) -> dict[str, Cell]:
         try:
             plain[name] = value.decode()
         except UnicodeDecodeError:
-            plain[f"{name}_base64"] = base64.b64encode(value).decode()
+            plain[f"{name}_base64"] = binascii.b2a_base64(value, newline=False).decode()
     return plain
 
 
