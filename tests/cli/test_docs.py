@@ -17,7 +17,8 @@ ELSEWHERE = {"serve", "bench"}
 
 def test_every_command_has_a_place_in_the_pages() -> None:
     pages = "\n".join(page.read_text(encoding="utf-8") for page in [*(DOCS / "cli").glob("*.md"), DOCS / "lab.md"])
-    assert [name for name in commands() if name not in ELSEWHERE and f"coati {name}" not in pages] == []
+    named = [name for name in commands() if re.search(rf"(coati |`){name}\b", pages)]
+    assert sorted(set(commands()) - set(named) - ELSEWHERE) == []
     overview = (DOCS / "cli.md").read_text(encoding="utf-8")
     assert [name for name in commands() if not re.search(rf"[` ]{name}[` ]", overview)] == []
 
