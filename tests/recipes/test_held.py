@@ -252,6 +252,31 @@ def test_what_the_session_before_has_left_is_not_taken_for_ours(server: Server, 
     run(main())
 
 
+def test_a_place_of_the_session_before_does_not_hide_ours(server: Server, path: str) -> None:
+    """Both have the same mark. Taken for not made, ours was made once more, and waited for itself for ever."""
+
+    async def main() -> None:
+        async with Flaky(server.address) as zk, clients(server, 1) as (before,):
+            line = Line(zk, path, LOCK["native"])
+            place = line.place("-lock-")
+            start = f"{path}/{place.prefix}"
+            await before.create(start, mode=coati.Mode.EPHEMERAL_SEQUENTIAL, parents=True)
+            zk.after["create"] = [loss()]
+            await line.enter(place, b"")
+            assert place.node is not None
+            assert await names(zk, path) == [place.node.name]
+            await before.create(start, mode=coati.Mode.EPHEMERAL_SEQUENTIAL)
+            place.node = None
+            line.leave_soon(place)
+
+            async def is_empty() -> bool:
+                return await names(zk, path) == []
+
+            await until(is_empty, "both are gone")
+
+    run(main())
+
+
 def test_refused_sessions_are_followed_by_another_try(server: Server, path: str) -> None:
     async def main() -> None:
         async with Flaky(server.address) as zk:

@@ -344,11 +344,11 @@ class Release:
 
     async def _until_not_found(self, parent: str, prefix: str, session_id: int) -> None:
         try:
-            name = await find_own(self._client.with_options(timeout=None), parent, prefix)
+            names = await find_own(self._client.with_options(timeout=None), parent, prefix)
         except ZKError:
             # Only the end of the session is left to wait for.
             return
-        if name is not None:
+        for name in names:
             await self._until_gone(join_path(parent, name), session_id)
 
 
@@ -357,17 +357,18 @@ def _may_pass(error: ZKError) -> bool:
     return isinstance(error, ConnectionLoss | OperationTimeout | NotReadOnly | Throttled | SessionMoved)
 
 
-async def find_own(client: BaseClient, parent: str, prefix: str) -> str | None:
-    """The name of the child that begins so, once every create that was sent for it has come to something.
+async def find_own(client: BaseClient, parent: str, prefix: str) -> list[str]:
+    """The children whose names begin so, once every create that was sent for one has come to something.
 
     A create on a connection that was lost is executed before the `sync` of the next one, or refused (SESSION_MOVED).
+    There may be several: what a session made that is over stays until the servers have noticed that it is.
     """
     try:
         await client.sync(parent)
         names = await client.children(parent)
     except NoNode:
-        return None
-    return next((name for name in names if name.startswith(prefix)), None)
+        return []
+    return [name for name in names if name.startswith(prefix)]
 
 
 class Block(ABC):

@@ -267,9 +267,9 @@ class Line:
                 place.is_open = False
                 await self._make_parent()
             except ConnectionLoss:
-                name = await find_own(self._patient, self.path, place.prefix)
-                if name is not None and await self._is_own(place, name):
-                    return None
+                for name in await find_own(self._patient, self.path, place.prefix):
+                    if await self._is_own(place, name):
+                        return None
             finally:
                 listing.cancel()
 
