@@ -66,6 +66,7 @@ def test_port_is_a_shorter_name(started: Started) -> None:
 def test_hint_says_what_to_try(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
     assert serve.main(["--hint"]) == 7
     hint = capsys.readouterr().err
+    assert "coati -s 127.0.0.1:2181 sh " in hint
     assert "echo srvr | nc 127.0.0.1 2181" in hint
     assert "zkCli.sh -server 127.0.0.1:2181" in hint
     assert 'Client("127.0.0.1:2181")' in hint

@@ -48,9 +48,12 @@ def main(argv: list[str]) -> int:
 def _hint(address: str, data_dir: str) -> None:
     """For somebody who has just typed `make run`."""
     host, _, port = address.rpartition(":")
+    beside = os.path.join(os.path.dirname(sys.executable), "coati")
+    shell = os.path.relpath(beside) if os.path.exists(beside) else "coati"
     print(
         f"""
 coati serves at {address}. To try it, in another terminal:
+  {f"{shell} -s {address} sh":<40}  the shell
   {f"echo srvr | nc {host} {port}":<40}  ask how it is
   {f"zkCli.sh -server {address}":<40}  ZooKeeper's own shell, if you have it
 or from Python:

@@ -67,6 +67,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "doctor": Entry("coati.cli.doctor:DOCTOR", "look for wrong configurations and for trouble"),
     },
     "ensembles": {
+        "config": Entry("coati.cli.config:CONFIG", "show and change who is in the ensemble"),
         "ensemble": Entry("coati.cli.ensemble:ENSEMBLE", "run servers on this machine, and break them"),
     },
     "storage": {
@@ -77,12 +78,14 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     },
     "server": {
         "serve": Entry("coati.cli.serve:main", "run a server"),
+        "init": Entry("coati.cli.init:INIT", "make a data directory for a member of an ensemble"),
         "check-config": Entry("coati.cli.checkconfig:CHECK", "say what a server would say of a zoo.cfg"),
         "probe": Entry("coati.cli.probe:PROBE", "tell an orchestrator whether a server lives or is ready"),
     },
     "tools": {
         "sh": Entry("coati.cli.sh:SH", "the interactive shell; it knows the Java shell's commands too"),
         "lab": Entry("coati.cli.lab:LAB", "watch simulated servers elect, agree and recover"),
+        "smoke": Entry("coati.cli.smoke:SMOKE", "try with every server what clients need"),
         "bench": Entry("coati.cli.bench:main", "measure a server"),
         "context": Entry("coati.cli.contexts:CONTEXT", "named connections: list, add, use, remove"),
         "completion": Entry("coati.cli.completion:COMPLETION", "print a completion script for bash, zsh or fish"),
