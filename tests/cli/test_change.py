@@ -145,9 +145,13 @@ def test_kinds_that_exclude_each_other(flags: list[str], cli: kit.Cli) -> None:
 @pytest.fixture
 def hears_interrupts() -> Iterator[None]:
     """A process that was started in the background ignores them, and its children do."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -12,6 +12,7 @@ import pytest
 import coati
 from coati.client import watchtable
 from coati.client.watchtable import WatchTable
+from coati.recipes import claim, held
 from coati.recipes.held import Held
 from coati.recipes.queue import _Hold
 from coati.testing import world
@@ -81,6 +82,12 @@ def test_a_follower_without_its_leader_vouches_for_nobody(monkeypatch: pytest.Mo
     assert not is_caught("locking", seeds=6, kind="apart")
     believed = property(lambda self: self._client.session.deadline * (self._why is None))
     monkeypatch.setattr(Held, "deadline", believed)
+
+    async def believe(client: coati.Client) -> None:
+        """The leader is not asked before what was won is relied on either."""
+
+    monkeypatch.setattr(held, "ask_leader", believe)
+    monkeypatch.setattr(claim, "ask_leader", believe)
     assert is_caught("locking", seeds=60, kind="apart")
 
 

@@ -23,7 +23,7 @@ from coati.client.client import BaseClient
 from coati.client.types import USE_SESSION, Timeout
 from coati.errors import ClientClosed, LockLost
 from coati.recipes.claim import HOLDER
-from coati.sync.loop import Job, LoopThread, Undo, running
+from coati.sync.loop import NOTICE_S, Job, LoopThread, Undo, running
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -390,7 +390,7 @@ class Serving(Mirror[A]):
             while (one := work.get()) is not None:
                 one()
             while not job.is_over:
-                job.lock.acquire()
+                job.lock.acquire(True, NOTICE_S)
         except BaseException:
             job.loop.withdraw(job)
             raise

@@ -41,6 +41,9 @@ Undo = Callable[[T], Coroutine[object, object, object]]
 """Takes a result back."""
 
 EXIT_S: Final = 2.0
+# A signal that comes just before the thread begins to wait for a lock is not noticed before the wait has ended
+# (CPython's acquire_timed releases the interpreter first): so no wait is longer.
+NOTICE_S: Final = 1.0
 WAKE_BYTES: Final = 512
 
 
@@ -268,7 +271,7 @@ class LoopThread:
         try:
             self.post(job.start)
             while not job.is_over:
-                job.lock.acquire()
+                job.lock.acquire(True, NOTICE_S)
             if job.error is None:
                 # Nothing can come in between from here to the caller's block.
                 return wrap(job.result)
@@ -288,7 +291,7 @@ class LoopThread:
         try:
             self.post(job.start)
             while not job.is_over:
-                job.lock.acquire()
+                job.lock.acquire(True, NOTICE_S)
         except BaseException:
             self._finish(job)
             raise
@@ -299,7 +302,7 @@ class LoopThread:
             self.post(job.start)
             os.write(self._writer, b"\0")
             while not job.is_over:
-                job.lock.acquire()
+                job.lock.acquire(True, NOTICE_S)
         except BaseException:
             self.withdraw(job)
             raise
@@ -322,7 +325,8 @@ class LoopThread:
         lock = job.lock
         try:
             self.post(job.start)
-            lock.acquire()
+            while not lock.acquire(True, NOTICE_S):
+                pass
         except BaseException:
             self.withdraw(job)
             raise
@@ -336,7 +340,7 @@ class LoopThread:
         os.write(self._writer, b"\0")
         # Or after it had got the lock.
         while not job.is_over:
-            job.lock.acquire()
+            job.lock.acquire(True, NOTICE_S)
 
     def _refuse(self, coroutine: Coroutine[object, object, object]) -> None:
         if self.refusal is not None:
