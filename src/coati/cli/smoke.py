@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 
 from coati.cli.exits import CHECK_FAILED
 from coati.cli.online import OnlineCall, OnlineCommand
@@ -49,7 +48,7 @@ class Trial:
     async def watch(self) -> None:
         """An event comes, and before the answer to what is asked afterwards."""
         trigger = Trigger()
-        path = f"{self._home}/watched-{secrets.token_hex(4)}"
+        path = f"{self._home}/{self._zk.unique()}"
         await self._zk.exists(path, watch=trigger)
         await self._zk.create(path, mode=Mode.EPHEMERAL)
         event = await trigger.wait(self._zk.session.timeout)
@@ -70,9 +69,9 @@ async def _smoke(call: OnlineCall) -> int:
     top = call.path(call.options.path).rstrip("/")
     reach = reach_of(call)
     hosts = await members_of(call, reach)
-    data = secrets.token_hex(8).encode()
     async with call.connect() as zk:
-        home = (await zk.create(f"{top}/coati-smoke-{secrets.token_hex(4)}", data)).path
+        data = zk.unique().encode()
+        home = (await zk.create(f"{top}/coati-smoke-{zk.unique()}", data)).path
         try:
             outcomes: list[str] = []
             with call.out.table("server", "trial", "ms", "outcome") as table:
