@@ -20,6 +20,9 @@ DEV_EXTRAS := server,cli,snappy,dev
 PYTEST_OPTIONS := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
+# The tests start servers by the hundred; without bytecode each would compile itself anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test lint types format bench wheel test-compiled fuzz peers clean

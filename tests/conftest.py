@@ -39,6 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.interop)
             # A line that runs only against a Java server has no test that says what it should do.
             item.add_marker(pytest.mark.no_cover)
+        elif item.path.is_relative_to(TESTS / "tidy"):
+            # They read sources.
+            item.add_marker(pytest.mark.no_cover)
     items.sort(key=_place)
 
 
