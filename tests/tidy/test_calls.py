@@ -8,20 +8,17 @@ from tests.tidy.calls import check_calls, check_test_sleeps
 from tests.tidy.sets import check_sets
 from tests.tidy.source import modules, sample
 
-COATI = modules("src")
-TESTS = modules("tests")
-
 
 def test_no_module_calls_what_is_banned() -> None:
-    assert [line for module in COATI for line in check_calls(module)] == []
+    assert [line for module in modules("src") for line in check_calls(module)] == []
 
 
 def test_nothing_iterates_a_set() -> None:
-    assert [line for module in COATI for line in check_sets(module)] == []
+    assert [line for module in modules("src") for line in check_sets(module)] == []
 
 
 def test_no_test_sleeps() -> None:
-    assert [line for module in TESTS for line in check_test_sleeps(module)] == []
+    assert [line for module in modules("tests") for line in check_test_sleeps(module)] == []
 
 
 @pytest.mark.parametrize(
