@@ -17,7 +17,7 @@ from coati.recipes.queue import Item, Queue
 from coati.recipes.queuelayout import SHAPES, QueueLayout, pack_items, unpack_items
 from tests.interop import peers
 from tests.interop.peers import Server
-from tests.recipes.livekit import CancelAt, clients, expire, names, run, until
+from tests.recipes.livekit import CancelAt, clients, expire, expire_surely, names, run, until
 from tests.recipes.lossy import wire
 
 
@@ -170,7 +170,7 @@ def test_an_item_whose_session_is_over_goes_to_another_one(server: Server, path:
             with pytest.raises(coati.LockLost):  # noqa: PT012  # the block is what raises
                 async with await zks[0].queue(path, layout=layout).get():
                     taking = asyncio.ensure_future(zks[1].queue(path, layout=layout).get())
-                    await expire(zks[0], server)
+                    await expire_surely(zks[0], server)
                     await asyncio.Event().wait()
             async with await taking as item:
                 assert item.data == b"x"
