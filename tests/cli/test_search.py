@@ -12,6 +12,7 @@ import coati
 from coati.cli import exits
 from coati.sync import Client
 from tests.cli import kit
+from tests.cli.witness import iso
 
 SECRET = coati.Digest("someone", "else")
 
@@ -74,7 +75,7 @@ def test_find_by_session(cli: kit.Cli, tree: Client) -> None:
 def test_find_in_columns(cli: kit.Cli, tree: Client) -> None:
     stat = tree.get("/here").stat
     owner = hex(tree.session.id)
-    modified = stat.modified.isoformat(timespec="seconds")
+    modified = iso(stat.mtime)
     assert cli("find", "here", "-l").out.decode() == f"/here\t0\t0\t0\t{modified}\t{owner}\n"
     row = {"path": "/here", "bytes": 0, "children": 0, "version": 0, "modified": modified, "owner": owner}
     assert json.loads(cli("-o", "json", "find", "-l", "here").out) == [row]

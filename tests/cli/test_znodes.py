@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from coati.cli.znodes import Walk, preorder, stats_of
+from coati.cli.znodes import Walk, owner, preorder, stats_of, when
 from coati.client.client import BaseClient
 from coati.client.types import Stat
 from coati.errors import NoNode
@@ -45,3 +45,11 @@ def test_stats_of_what_is_there() -> None:
         return [pair async for pair in stats_of(ZK, ["/a", "/gone", "/b"])]
 
     assert asyncio.run(found()) == [("/a", A_STAT), ("/b", A_STAT)]
+
+
+def test_times_and_owners_that_are_unusual_are_shown() -> None:
+    """A clock may have been wrong, and the sessions of servers from 128 on are negative numbers."""
+    assert when(1_700_000_000_123) == "2023-11-14T22:13:20.123Z"
+    assert when(1 << 62) == str(1 << 62)
+    assert owner(A_STAT._replace(ephemeral_owner=-1)) == "0xffffffffffffffff"
+    assert owner(A_STAT) is None

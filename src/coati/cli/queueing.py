@@ -17,6 +17,7 @@ from coati.cli.held import (
     seconds,
 )
 from coati.cli.online import OnlineCall, OnlineCommand
+from coati.cli.znodes import when
 from coati.client.types import join_path
 from coati.errors import NoNode
 from coati.recipes.client import Client
@@ -156,7 +157,7 @@ async def _ls(call: OnlineCall) -> None:
             for name, ticket in names:
                 stat = await zk.exists(join_path(entries, name))
                 if stat is not None:
-                    created = stat.created.isoformat(timespec="seconds")
+                    created = when(stat.ctime)
                     table.row(name, name in taken, ticket.priority, stat.data_length, stat.version, created)
 
 

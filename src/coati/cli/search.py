@@ -16,10 +16,10 @@ from coati.cli.exits import CHECK_FAILED, USAGE, CommandError
 from coati.cli.online import OnlineCall, OnlineCommand
 from coati.cli.output import Cell
 from coati.cli.walking import Walk, Znode, walked
+from coati.cli.znodes import owner, when
 from coati.recipes.wallclock import wall_clock
 
 _WILD: Final = re.compile(r"[*?\[]")
-_UNSIGNED: Final = (1 << 64) - 1
 _PATTERN_HELP: Final = "a name with * ? [a-z], or with a slash in it a path"
 
 Test = Callable[[Znode], bool]
@@ -55,15 +55,7 @@ async def _find(call: OnlineCall) -> int | None:
 
 def _long(znode: Znode) -> tuple[Cell, ...]:
     stat = znode.stat
-    modified = stat.modified.isoformat(timespec="seconds")
-    return (
-        znode.path,
-        stat.data_length,
-        stat.num_children,
-        stat.version,
-        modified,
-        f"{stat.ephemeral_owner & _UNSIGNED:#x}" if stat.ephemeral_owner else None,
-    )
+    return znode.path, stat.data_length, stat.num_children, stat.version, when(stat.mtime), owner(stat)
 
 
 def _question(call: Call) -> tuple[str, list[Test]]:

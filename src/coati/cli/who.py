@@ -18,6 +18,7 @@ from coati.cli.exits import NO_CONNECTION, USAGE, CommandError
 from coati.cli.online import OnlineCall, OnlineCommand
 from coati.cli.output import Cell
 from coati.cli.reach import Reach, from_all, members_of, must_answer, reach_of, session_text
+from coati.cli.znodes import when
 from coati.client.hosts import Host
 from coati.client.types import Event, EventType, Node, State, StateChange, join_path
 from coati.errors import NoAuth, NoNode
@@ -60,7 +61,7 @@ async def _who(call: OnlineCall) -> None:
 
 
 def _since(node: Node) -> str:
-    return node.stat.created.isoformat(timespec="seconds")
+    return when(node.stat.ctime)
 
 
 async def _contenders(zk: Client, path: str) -> tuple[list[Node], list[str]]:

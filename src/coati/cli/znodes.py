@@ -19,6 +19,7 @@ from coati.errors import NoAuth, NoNode, ZKError
 
 ASKED_AT_A_TIME: Final = 64
 SERVERS_OWN: Final = "/zookeeper"
+_UNSIGNED: Final = (1 << 64) - 1
 # Servers take requests of 1 MiB unless they are told otherwise.
 LARGE_BYTES: Final = 1_000_000
 
@@ -138,8 +139,11 @@ def when(milliseconds: int) -> str:
 
 
 def owner(stat: Stat) -> str | None:
-    """The session that an ephemeral belongs to. Text, as JSON's readers have no integers of 64 bits."""
-    return f"{stat.ephemeral_owner:#x}" if stat.ephemeral_owner else None
+    """The session that an ephemeral belongs to. Text, as JSON's readers have no integers of 64 bits.
+
+    Unsigned: ids that servers from 128 on give are negative as numbers.
+    """
+    return f"{stat.ephemeral_owner & _UNSIGNED:#x}" if stat.ephemeral_owner else None
 
 
 def stat_record(stat: Stat) -> dict[str, Cell]:
